@@ -1,0 +1,5 @@
+"""The one exception that means "the user can mend this"; command lines print it as one line and exit with 2."""
+
+
+class UserError(ValueError):
+    """Bad input: the message names the file, the key, the value and what is allowed, in one line."""
