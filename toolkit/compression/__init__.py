@@ -1,0 +1,15 @@
+"""Gradient compressors: one interface, one file a family, error feedback beside it. No communicator is known here."""
+
+from __future__ import annotations
+
+from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
+from toolkit.experiment import CompressionSection
+from toolkit.registry import COMPRESSORS, resolve
+
+__all__ = ["Compressor", "Context", "DensePayload", "Payload", "SparsePayload", "create"]
+
+
+def create(section: CompressionSection, elements: int) -> Compressor:
+    """A compressor for one bucket of `elements` float32 values, as the experiment file asks."""
+    compressor: Compressor = resolve(COMPRESSORS[section.name].target)(section, elements)
+    return compressor

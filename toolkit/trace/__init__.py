@@ -1,0 +1,18 @@
+"""Spans: the one record of real and simulated runs, the result that is computed from them, and their export."""
+
+from toolkit.trace.result import RESULT_SCHEMA, RankSteps, Result, phases_of, summarize
+from toolkit.trace.span import TRACE_SCHEMA, Recorder, Span, read_run, read_trace, write_trace
+
+__all__ = [
+    "RESULT_SCHEMA",
+    "TRACE_SCHEMA",
+    "RankSteps",
+    "Recorder",
+    "Result",
+    "Span",
+    "phases_of",
+    "read_run",
+    "read_trace",
+    "summarize",
+    "write_trace",
+]
