@@ -13,7 +13,7 @@ from toolkit.experiment import CompressionSection
 
 @dataclass(frozen=True)
 class Context:
-    """What a stateful compressor may know of a call: the bucket's name, the step, the wanted density, the run's seed."""
+    """What a stateful compressor may know of a call: bucket's name, step, wanted density, the run's seed."""
 
     name: str
     step: int
@@ -23,7 +23,7 @@ class Context:
 
 @dataclass(frozen=True)
 class SparsePayload:
-    """Selected coordinates. indices: int32 (k,), strictly ascending; values: float32 (k,); elements: n of the vector."""
+    """Selected coordinates. indices: int32 (k,), strictly ascending; values: float32 (k,); elements: the vector's n."""
 
     indices: torch.Tensor
     values: torch.Tensor
@@ -94,5 +94,5 @@ class Compressor(ABC):
         """State for a checkpoint: tensors and plain numbers only."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - a stateless compressor has none
         """Take back what `state_dict` gave."""

@@ -104,7 +104,7 @@ def _json(path: Path, number: int, line: str) -> Any:
 
 def _span(path: Path, number: int, line: str) -> Span:
     row = _json(path, number, line)
-    types = (str, str, int, (int, float), (int, float), int, int)
+    types: tuple[Any, ...] = (str, str, int, (int, float), (int, float), int, int)
     good = isinstance(row, list) and len(row) in (7, 8)
     good = good and all(isinstance(item, kind) for item, kind in zip(row, types, strict=False))
     if not good or row[0] not in WHAT or row[4] < row[3] or row[2] < 0:
