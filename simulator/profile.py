@@ -1,0 +1,219 @@
+"""A profile: what one worker's step costs, layer by layer, and where the figures come from.
+
+`calibrate` writes measured profiles from traces; `simulator.compute.derive` makes one from FLOPs and a device's rate.
+Times are seconds for `batch_size` examples on one worker, as measured (contended, if the host was oversubscribed:
+`host["ranks"]` and `host["cores"]` say so, and the simulator divides that out).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit import registry
+from toolkit.errors import UserError
+
+PROFILE_SCHEMA = "sandtable-profile/1"
+SOURCES = ("measured", "derived")
+WIRES = ("dense", "sparse")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One parameter tensor, in forward order: its elements, and seconds of its share of forward and backward."""
+
+    name: str
+    elements: int
+    forward_s: float
+    backward_s: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """seconds = call_s + element_s * n + entry_s * k, for n elements of which k are selected or merged."""
+
+    call_s: float = 0.0
+    element_s: float = 0.0
+    entry_s: float = 0.0
+
+    def seconds(self, elements: float, entries: float) -> float:
+        return self.call_s + self.element_s * elements + self.entry_s * entries
+
+
+@dataclass(frozen=True)
+class NetworkFit:
+    """The measured host's own network, so that a run can be simulated where it was measured.
+
+    latency_s: of one message between two workers; bandwidth: bytes/s of one worker's port, each direction;
+    cycle_s: Horovod's cycle in force; call_s: fixed software cost of one exchange beside cycle and messages.
+    """
+
+    latency_s: float
+    bandwidth: float
+    cycle_s: float
+    call_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything the simulator knows about computation.
+
+    examples: size of the training set (sets the steps of an epoch). data_s: loading a micro-batch. step_s: what a step
+    needs beside its spans (Python, the loss, zeroing gradients). compute_cv: relative standard deviation of one
+    worker's compute time from step to step. compress and optimize are keyed by the experiment's names, merge by wire
+    ("dense", "sparse"; entry_s per entry received from all ranks together). achieved: achieved/wanted density of a
+    compressor. fits: for each fitted constant its standard error, residual and number of observations.
+    """
+
+    model: str
+    batch_size: int
+    source: str
+    examples: int
+    layers: tuple[Layer, ...]
+    data_s: float = 0.0
+    step_s: float = 0.0
+    compute_cv: float = 0.0
+    compress: dict[str, Cost] = field(default_factory=dict)
+    merge: dict[str, Cost] = field(default_factory=dict)
+    optimize: dict[str, Cost] = field(default_factory=dict)
+    achieved: dict[str, float] = field(default_factory=dict)
+    network: NetworkFit | None = None
+    host: dict[str, Any] = field(default_factory=dict)
+    fits: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def elements(self) -> int:
+        """Parameters of the whole model."""
+        return sum(layer.elements for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": PROFILE_SCHEMA, **dataclasses.asdict(self)}
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON, atomically; UserError where the folder cannot be written."""
+        path = Path(path)
+        part = path.with_name(path.name + ".part")
+        try:
+            part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot write the profile: {error.strerror}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Profile:
+        """Read a profile; UserError names the file, the key and what is allowed."""
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such profile; 'python -m simulator calibrate' writes one") from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UserError(f"{path}: not a profile: {error}") from None
+        return from_json(document, str(path))
+
+
+def from_json(document: Any, source: str) -> Profile:
+    """Check a parsed profile strictly and build it; `source` stands in error messages."""
+    if not isinstance(document, dict) or document.get("schema") != PROFILE_SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise UserError(f"{source}: schema = {found!r}: '{PROFILE_SCHEMA}' is wanted")
+    content = {name: value for name, value in document.items() if name != "schema"}
+    _keys(content, Profile, source)
+    where = f"{source}:"
+    layers = content["layers"]
+    if not isinstance(layers, list) or not layers:
+        raise UserError(f"{where} layers = {layers!r}: a list with at least one layer is wanted")
+    network = content.get("network")
+    return Profile(
+        model=registry.check_name(f"{where} model", _text(content["model"], f"{where} model"), registry.MODELS),
+        batch_size=_whole(content["batch_size"], f"{where} batch_size", low=1),
+        source=registry.check_name(f"{where} source", _text(content["source"], f"{where} source"), SOURCES),
+        examples=_whole(content["examples"], f"{where} examples", low=1),
+        layers=tuple(_layer(row, f"{where} layers[{i}]") for i, row in enumerate(layers)),
+        data_s=_number(content.get("data_s", 0.0), f"{where} data_s"),
+        step_s=_number(content.get("step_s", 0.0), f"{where} step_s"),
+        compute_cv=_number(content.get("compute_cv", 0.0), f"{where} compute_cv"),
+        compress=_costs(content.get("compress", {}), f"{where} compress", registry.COMPRESSORS),
+        merge=_costs(content.get("merge", {}), f"{where} merge", WIRES),
+        optimize=_costs(content.get("optimize", {}), f"{where} optimize", registry.OPTIMIZERS),
+        achieved=_achieved(content.get("achieved", {}), f"{where} achieved"),
+        network=None if network is None else _network(network, f"{where} network"),
+        host=_table(content.get("host", {}), f"{where} host"),
+        fits=_table(content.get("fits", {}), f"{where} fits"),
+    )
+
+
+def _keys(content: dict[str, Any], kind: type, where: str) -> None:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for name in content:
+        if name not in fields:
+            hint = registry.nearest(name, fields)
+            raise UserError(f"{where}: {name}: unknown key{hint}; known keys are {', '.join(fields)}")
+    for name, spec in fields.items():
+        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        if required and name not in content:
+            raise UserError(f"{where}: {name}: this key is missing")
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where} = {value!r}: a table is wanted")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{where} = {value!r}: a text is wanted")
+    return value
+
+
+def _whole(value: Any, where: str, low: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise UserError(f"{where} = {value!r}: a whole number >= {low} is wanted")
+    return value
+
+
+def _number(value: Any, where: str, above: float = -1.0) -> float:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value < 0 or value <= above:
+        raise UserError(f"{where} = {value!r}: a finite number {'> 0' if above == 0 else '>= 0'} is wanted")
+    return float(value)
+
+
+def _layer(row: Any, where: str) -> Layer:
+    _keys(_table(row, where), Layer, where)
+    return Layer(
+        _text(row["name"], f"{where}.name"),
+        _whole(row["elements"], f"{where}.elements", low=1),
+        _number(row["forward_s"], f"{where}.forward_s"),
+        _number(row["backward_s"], f"{where}.backward_s"),
+    )
+
+
+def _costs(value: Any, where: str, names: Any) -> dict[str, Cost]:
+    costs = {}
+    for name, row in _table(value, where).items():
+        registry.check_name(f"{where} key", name, names)
+        _keys(_table(row, f"{where}.{name}"), Cost, f"{where}.{name}")
+        costs[name] = Cost(**{key: _number(number, f"{where}.{name}.{key}") for key, number in row.items()})
+    return costs
+
+
+def _achieved(value: Any, where: str) -> dict[str, float]:
+    for name in _table(value, where):
+        registry.check_name(f"{where} key", name, registry.COMPRESSORS)
+    return {name: _number(number, f"{where}.{name}") for name, number in value.items()}
+
+
+def _network(row: Any, where: str) -> NetworkFit:
+    _keys(_table(row, where), NetworkFit, where)
+    return NetworkFit(
+        latency_s=_number(row["latency_s"], f"{where}.latency_s"),
+        bandwidth=_number(row["bandwidth"], f"{where}.bandwidth", above=0.0),
+        cycle_s=_number(row["cycle_s"], f"{where}.cycle_s", above=0.0),
+        call_s=_number(row.get("call_s", 0.0), f"{where}.call_s"),
+    )
