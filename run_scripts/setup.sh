@@ -21,9 +21,10 @@ STEPS=5
 read -ra PIP_ARGS <<<"${SANDTABLE_PIP_ARGS:-}"
 child=""
 worked=0
-trap 'echo "set-up: stopped unexpectedly at line $LINENO" >&2' ERR
+told=0
 
 missing() { # what is wrong, what to do
+    told=1
     printf 'set-up: %s\n  what to do: %s\n' "$1" "$2" >&2
     exit 2
 }
@@ -32,6 +33,7 @@ digest() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 25
 
 stop() { # on Ctrl-C or a kill: take the running step along; its marker stays, so the next set-up redoes it
     trap - INT TERM
+    told=1
     [ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null || true
     printf '\nset-up: interrupted; run ./run_scripts/setup.sh again, it continues where it can\n' >&2
     exit 130
@@ -66,6 +68,7 @@ step() {
     if [ -t 1 ]; then printf '\r'; fi
     if [ "$rc" -ne 0 ]; then
         rm -f "$STATE/installing"
+        told=1
         {
             printf 'set-up: step %d/%d (%s) FAILED after %d s. The end of its log:\n' "$number" "$STEPS" "$name" $((SECONDS - began))
             tail -n 15 "$LOG" | sed 's/^/  | /'
@@ -175,6 +178,7 @@ main() {
         flock -n 9 || { echo "set-up: another one is running in this clone; waiting for it"; flock 9; }
     fi
     trap stop INT TERM
+    trap '[ "$?" = 0 ] || [ "$told" = 1 ] || echo "set-up: stopped unexpectedly; run bash -x ./run_scripts/setup.sh to see where" >&2' EXIT
 
     if venv_works; then
         mkdir -p "$STATE" && echo "$python_version" >"$STATE/step1"
@@ -189,8 +193,9 @@ main() {
     step 4 "Horovod 0.28.1 (built once, 1 to 4 minutes; then from the cache)" "$(cat "$STATE/step3")" \
         "see whether the compiler ran out of memory (then MAKEFLAGS=-j1) or is older than C++17 (then CXX=a newer one)" \
         "$ROOT/run_scripts/build_horovod.sh" "${mpi_prefix:-$VENV}/bin/mpicxx" "$mpi_key"
-    house_key=$(cd "$ROOT" && { ls setup.py pyproject.toml && find cext/src -type f; } 2>/dev/null | LC_ALL=C sort | while IFS= read -r file; do printf '%s\n' "$file" && cat "$file"; done | digest) || true
-    [ -n "$(find "$ROOT/cext" -maxdepth 1 -name '*.so' -print -quit)" ] || rm -f "$STATE/step5"
+    house_key=$(cd "$ROOT" && { ls setup.py pyproject.toml && find cext/src -type f; } 2>/dev/null | LC_ALL=C sort |
+        while IFS= read -r file; do printf '%s\n' "$file" && cat "$file"; done | digest) || true
+    [ -n "$(find "$ROOT/cext" -maxdepth 1 -name '_kernels*.so' -print -quit)" ] || rm -f "$STATE/step5"
     step 5 "Sandtable itself: the C kernels" "$house_key" "the compiler's complaint is above; CC=… names another compiler" install_house
 
     if [ "$worked" = 1 ]; then
