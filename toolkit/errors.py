@@ -3,3 +3,7 @@
 
 class UserError(ValueError):
     """Bad input: the message names the file, the key, the value and what is allowed, in one line."""
+
+    def __str__(self) -> str:
+        """The message in one line, whatever the user's own names or the system's words hold."""
+        return " ".join(super().__str__().splitlines())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,24 +16,10 @@ from typing import Any
 
 from toolkit import registry, units
 from toolkit.errors import UserError
+from toolkit.keys import key, read_section
 
 LANGUAGE_MODELS = ("lstm", "charlstm", "gpt")
 LANGUAGE_DATA = ("pysource", "ptb")
-
-
-def key(
-    default: Any,
-    help: str,
-    *,
-    unit: str = "",
-    choices: Iterable[str] = (),
-    low: float = -math.inf,
-    high: float = math.inf,
-    above: float = -math.inf,
-) -> Any:
-    """A key of a section: its default and what is allowed (`low` and `high` inclusive, `above` exclusive)."""
-    rules = {"help": help, "unit": unit, "choices": tuple(choices), "low": low, "high": high, "above": above}
-    return field(default=units.parse(unit, default) if unit else default, metadata=rules)
 
 
 @dataclass(frozen=True)
@@ -164,7 +149,11 @@ class Experiment:
 
     def replace(self, **sections: dict[str, Any]) -> Experiment:
         """A copy with some keys replaced, values in base units: `replace(cluster={"workers": 8})`; checked again."""
-        changed = {name: dataclasses.replace(getattr(self, name), **changes) for name, changes in sections.items()}
+        changed = {}
+        for name, changes in sections.items():
+            kind = _section_kind(name, "experiment")
+            values = read_section(kind, changes, f"experiment: [{name}]", base_units=True)
+            changed[name] = dataclasses.replace(getattr(self, name), **values)
         result = dataclasses.replace(self, **changed)
         check(result, "experiment")
         return result
@@ -182,10 +171,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
         raise UserError(f"{path}: no such experiment file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides its own error: endless digits, endless nesting
         raise UserError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
-        _apply(document, override)
+        _apply(document, override, str(path))
     return parse(document, str(path))
 
 
@@ -193,90 +182,39 @@ def parse(document: dict[str, Any], source: str) -> Experiment:
     """Build an Experiment from a parsed TOML document; `source` stands in error messages."""
     built = {}
     for name, content in document.items():
-        if name not in SECTIONS:
-            hint = registry.nearest(name, SECTIONS)
-            raise UserError(f"{source}: [{name}] is not a section: allowed are {', '.join(SECTIONS)}{hint}")
+        if name not in SECTIONS and not isinstance(content, dict):
+            raise UserError(f"{source}: {name} = {content!r}: a key stands in a section: {', '.join(SECTIONS)}")
+        kind = _section_kind(name, source)
         if not isinstance(content, dict):
             raise UserError(f"{source}: {name} = {content!r}: [{name}] is a section, not a key")
-        built[name] = _section(SECTIONS[name], content, f"{source}: [{name}]")
+        built[name] = kind(**read_section(kind, content, f"{source}: [{name}]"))
     experiment = Experiment(**built)
     check(experiment, source)
     return experiment
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def _section_kind(name: str, source: str) -> type:
+    if name not in SECTIONS:
+        hint = registry.nearest(name, SECTIONS)
+        raise UserError(f"{source}: [{name}] is not a section: allowed are {', '.join(SECTIONS)}{hint}")
+    return SECTIONS[name]
+
+
+def _apply(document: dict[str, Any], override: str, source: str) -> None:
+    """Write one override into the document; an error says that it stands on the command line, not in the file."""
     name, equals, text = override.partition("=")
-    section, dot, option = name.strip().partition(".")
-    if not equals or not dot or not option:
+    section, _, option = (part.strip() for part in name.partition("."))
+    if not equals or not section or not option:
         raise UserError(f"--set {override}: write section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()  # a bare word or "1 Gbit/s" needs no quotes on a command line
+    source = f"{source} (--set)"
+    read_section(_section_kind(section, source), {option: value}, f"{source}: [{section}]")
     content = document.setdefault(section, {})
     if isinstance(content, dict):
         content[option] = value
-
-
-def _section(kind: type, content: dict[str, Any], where: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    values = {}
-    for name, value in content.items():
-        if name not in fields:
-            allowed = f"known keys are {', '.join(fields)}" if fields else "this section has no keys yet"
-            raise UserError(f"{where} {name} = {value!r}: unknown key{registry.nearest(name, fields)}; {allowed}")
-        values[name] = _value(fields[name], value, f"{where} {name}")
-    return kind(**values)
-
-
-def _value(spec: dataclasses.Field[Any], value: Any, where: str) -> Any:
-    rules = spec.metadata
-    if rules["unit"]:
-        value = units.parse(rules["unit"], value, where)
-    elif rules["choices"]:
-        if not isinstance(value, str):
-            raise UserError(f"{where} = {value!r}: a name in quotes; allowed are {', '.join(rules['choices'])}")
-        return registry.check_name(where, value, rules["choices"])
-    else:
-        value = _typed(spec.default, value, where)
-    numbers = value if isinstance(value, tuple) else (value,)
-    if not isinstance(value, (str, bool)) and not all(_in_range(number, rules) for number in numbers):
-        raise UserError(f"{where} = {_show(value, rules['unit'])}: {_range(rules)}")
-    return value
-
-
-def _typed(default: Any, value: Any, where: str) -> Any:
-    if isinstance(default, bool):
-        good, wanted = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        good, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
-    elif isinstance(default, float):
-        good, wanted = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
-        value = float(value) if good else value
-    elif isinstance(default, tuple):
-        numbers = isinstance(value, (list, tuple)) and all(type(item) in (int, float) for item in value)
-        good, wanted = numbers, "a list of numbers"
-        value = tuple(float(item) for item in value) if good else value
-    else:
-        good, wanted = isinstance(value, str), "a text in quotes"
-    if not good:
-        raise UserError(f"{where} = {value!r}: {wanted} is wanted")
-    return value
-
-
-def _in_range(value: float, rules: Any) -> bool:
-    return math.isfinite(value) and value > rules["above"] and rules["low"] <= value <= rules["high"]
-
-
-def _show(value: Any, unit: str) -> str:
-    return repr(units.render(unit, value)) if unit else repr(value)
-
-
-def _range(rules: Any) -> str:
-    parts = [f"> {_show(rules['above'], rules['unit'])}"] if rules["above"] > -math.inf else []
-    parts += [f">= {_show(rules['low'], rules['unit'])}"] if rules["low"] > -math.inf else []
-    parts += [f"<= {_show(rules['high'], rules['unit'])}"] if rules["high"] < math.inf else []
-    return "a finite value " + " and ".join(parts) + " is wanted" if parts else "a finite value is wanted"
 
 
 def check(experiment: Experiment, source: str) -> None:
@@ -307,6 +245,11 @@ def dump(experiment: Experiment) -> str:
             value = getattr(content, spec.name)
             unit = spec.metadata["unit"]
             plain = units.render(unit, value) if unit else list(value) if isinstance(value, tuple) else value
-            lines.append(f"{spec.name} = {json.dumps(plain)}")
+            lines.append(f"{spec.name} = {_toml(plain)}")
         lines.append("")
     return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    """A plain value as TOML: like JSON, but it knows no pairs of surrogates and wants DEL escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,6 +5,7 @@ Times are seconds, sizes bytes and rates bytes/s everywhere inside; only files a
 
 from __future__ import annotations
 
+import math
 import re
 
 from toolkit.errors import UserError
@@ -22,25 +23,36 @@ _PATTERN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+)\s*
 
 def parse(kind: str, text: object, where: str = "value") -> float:
     """Parse a quantity of `kind` ("time", "size", "rate") to seconds, bytes or bytes/s; UserError if it is not one."""
-    units = KINDS[kind]
-    match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
-    if match is None or match.group(2) not in units:
+    value = _read(kind, text)
+    if value is None:
         raise UserError(
-            f'{where} = {text!r}: a {kind} is written like "{EXAMPLES[kind]}"; units are {", ".join(units)}'
+            f'{where} = {text!r}: a {kind} is written like "{EXAMPLES[kind]}"; units are {", ".join(KINDS[kind])}'
         )
-    return float(match.group(1)) * units[match.group(2)]
+    return value
+
+
+def _read(kind: str, text: object) -> float | None:
+    match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
+    if match is None or match.group(2) not in KINDS[kind]:
+        return None
+    value = float(match.group(1)) * KINDS[kind][match.group(2)]
+    return value if math.isfinite(value) else None
 
 
 def render(kind: str, value: float) -> str:
-    """Write a quantity in the largest decimal unit that reads back to exactly `value`; the base unit otherwise."""
+    """Write a quantity in the largest decimal unit that reads back to exactly `value`; the base unit otherwise.
+
+    Never raises: what is no quantity (a negative or infinite number) is written too, for a message that refuses it.
+    """
     units = KINDS[kind]
+    value = float(value) + 0.0  # no negative zero, no NumPy scalar: neither would be written as a plain number
     preferred = {"time": ("s", "ms", "us", "ns"), "size": ("GB", "MB", "kB", "B")}
     preferred |= {"rate": ("Gbit/s", "Mbit/s", "kbit/s", "bit/s")}
     names = sorted(preferred[kind], key=lambda name: -units[name])
-    for name in names:
+    base = next(name for name in units if units[name] == 1.0)
+    for name in names if value else ():
         number = value / units[name]
         text = f"{number:.12g} {name}"
-        if (number >= 1 or name == names[-1]) and parse(kind, text) == value:
+        if (number >= 1 or name == names[-1]) and _read(kind, text) == value:
             return text
-    base = next(name for name in units if units[name] == 1.0)
-    return f"{value!r} {base}"
+    return f"{value!r} {base}" if value else f"0 {base}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.errors import UserError
 from toolkit.trace.span import Span
 
 RESULT_SCHEMA = "sandtable-result/1"
@@ -91,9 +92,13 @@ def summarize(ranks: Sequence[RankSteps], *, seed: int, samples: int, phase: str
     """Fold the steps of all ranks into a result.
 
     samples: training examples that all workers together consumed. The time of an iteration is the mean over the ranks
-    of their own step; the run's time is that of the slowest rank, steps and checkpoints, without evaluation. Shares are
-    of the time of all ranks.
+    of their own step; the run's time is that of the slowest rank, steps and checkpoints, without evaluation: these two
+    stand outside the step spans. Shares are of the time of all ranks. Raises UserError where ranks made different
+    numbers of steps, as in the traces of a run that was killed.
     """
+    made = [len(rank.step_start) for rank in ranks]
+    if len(set(made)) > 1:
+        raise UserError(f"trace: steps a rank = {made}: the same number on every rank is wanted; did the run end?")
     starts = np.array([rank.step_start for rank in ranks], dtype=float)
     ends = np.array([rank.step_end for rank in ranks], dtype=float)
     iterations = (ends - starts).mean(axis=0) if starts.size else np.zeros(0)
@@ -101,10 +106,13 @@ def summarize(ranks: Sequence[RankSteps], *, seed: int, samples: int, phase: str
     for rank in ranks:
         for share, seconds in rank.seconds.items():
             busy[share] += seconds
+    last: dict[tuple[int, str], float] = {}
+    for rank in ranks:
+        for exchange, start in rank.launches.items():
+            last[exchange] = max(last.get(exchange, start), start)
     for rank in ranks:
         for step, name, start, end in rank.waits:
-            last = max((other.launches.get((step, name), start) for other in ranks), default=start)
-            busy["communicate"] += end - min(max(last, start), end)
+            busy["communicate"] += end - min(max(last.get((step, name), start), start), end)
     training = float((ends - starts).sum()) + busy["checkpoint"]
     busy["idle"] = max(0.0, training - sum(busy[share] for share in SHARES if share != "idle"))
     whole = sum(busy.values())

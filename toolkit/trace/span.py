@@ -8,6 +8,7 @@ Beside it: communicate (an exchange from its launch to its completion) and step 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -87,26 +88,45 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[list[Span]]]:
     paths = list((folder / "trace").glob("rank*.jsonl"))
     if not paths:
         raise UserError(f"{folder}: no trace/rank*.jsonl: a run folder written by 'toolkit train --out' is wanted")
-    traces = sorted((read_trace(path) for path in paths), key=lambda trace: trace[0].get("rank", 0))
+    traces = []
+    for path in paths:
+        header, spans = read_trace(path)
+        if not all(type(header.get(name)) is int for name in ("rank", "workers")):
+            raise UserError(f"{path}:1: a run's trace wants whole numbers as rank and workers in its first line")
+        if any(span.rank != header["rank"] for span in spans):
+            raise UserError(f"{path}: spans of another rank than {header['rank']}, which the first line names")
+        traces.append((header, spans))
+    traces.sort(key=lambda trace: trace[0]["rank"])
     header = traces[0][0]
-    ranks = [trace[0].get("rank") for trace in traces]
-    if ranks != list(range(header.get("workers", -1))):
-        raise UserError(f"{folder}/trace: ranks {ranks}, but the header says {header.get('workers')} workers")
+    workers = header["workers"]
+    ranks = [trace[0]["rank"] for trace in traces]
+    if len(ranks) != workers or ranks != list(range(workers)):
+        raise UserError(f"{folder}/trace: ranks {ranks}, but the header says {workers} workers")
     return header, [spans for _, spans in traces]
 
 
 def _json(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
         raise UserError(f"{path}:{number}: damaged trace line: {error}") from None
 
 
 def _span(path: Path, number: int, line: str) -> Span:
     row = _json(path, number, line)
-    types: tuple[Any, ...] = (str, str, int, (int, float), (int, float), int, int)
-    good = isinstance(row, list) and len(row) in (7, 8)
-    good = good and all(isinstance(item, kind) for item, kind in zip(row, types, strict=False))
-    if not good or row[0] not in WHAT or row[4] < row[3] or row[2] < 0:
+    if not isinstance(row, list) or len(row) not in (7, 8) or not _is_span(*row):
         raise UserError(f"{path}:{number}: damaged trace line: [what, name, bytes, start, end, step, rank] is wanted")
     return Span(*row)
+
+
+def _is_span(what: Any, name: Any, bytes: Any, start: Any, end: Any, step: Any, rank: Any, detail: Any = None) -> bool:
+    """Whether a row's fields can be a span's; true and false are no numbers, and a time is finite."""
+    stage = isinstance(what, str) and what in WHAT and isinstance(name, str)
+    counts = all(type(count) is int for count in (bytes, step, rank)) and bytes >= 0
+    times = all(_is_number(moment) for moment in (start, end)) and start <= end
+    details = detail is None or (isinstance(detail, dict) and all(_is_number(number) for number in detail.values()))
+    return stage and counts and times and details
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2.0**63

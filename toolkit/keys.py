@@ -1,0 +1,102 @@
+"""A key of an experiment file: its default, what is allowed, and the error that tells the user so."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from toolkit import registry, units
+from toolkit.errors import UserError
+
+
+def key(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    choices: Iterable[str] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+) -> Any:
+    """A key of a section: its default and what is allowed (`low` and `high` inclusive, `above` exclusive)."""
+    rules = {"help": help, "unit": unit, "choices": tuple(choices), "low": low, "high": high, "above": above}
+    return dataclasses.field(default=units.parse(unit, default) if unit else default, metadata=rules)
+
+
+def read_section(kind: type, content: dict[str, Any], where: str, *, base_units: bool = False) -> dict[str, Any]:
+    """Check the keys of one section and turn their values into those of the dataclass `kind`.
+
+    where: what an error begins with, "file: [section]". Quantities are texts with a unit, or plain numbers in base
+    units with `base_units`. Raises UserError.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    values = {}
+    for name, value in content.items():
+        if name not in fields:
+            allowed = f"known keys are {', '.join(fields)}" if fields else "this section has no keys yet"
+            raise UserError(f"{where} {name} = {value!r}: unknown key{registry.nearest(name, fields)}; {allowed}")
+        values[name] = _value(fields[name], value, f"{where} {name}", base_units)
+    return values
+
+
+def _value(spec: dataclasses.Field[Any], value: Any, where: str, base_units: bool) -> Any:
+    rules = spec.metadata
+    if rules["unit"] and not base_units:
+        value = units.parse(rules["unit"], value, where)
+    elif rules["choices"]:
+        if not isinstance(value, str):
+            raise UserError(f"{where} = {value!r}: a name in quotes; allowed are {', '.join(rules['choices'])}")
+        return registry.check_name(where, value, rules["choices"])
+    else:
+        value = _typed(spec.default, value, where)
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not isinstance(value, (str, bool)) and not all(_in_range(number, rules) for number in numbers):
+        raise UserError(f"{where} = {_show(value, rules['unit'])}: {_range(rules)}")
+    return value
+
+
+def _typed(default: Any, value: Any, where: str) -> Any:
+    """`value` as the type of `default`; UserError says which type is wanted."""
+    if isinstance(default, bool):
+        good, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(default, int):
+        good, wanted = _is_number(value) and isinstance(value, int), "a whole number"
+    elif isinstance(default, float):
+        good, wanted = _is_number(value), "a number"
+        value = float(value) if good else value
+    elif isinstance(default, tuple):
+        good, wanted = isinstance(value, (list, tuple)) and all(map(_is_number, value)), "a list of numbers"
+        value = tuple(float(item) for item in value) if good else value
+    else:
+        good, wanted = _is_text(value), "a text in quotes"
+    if not good:
+        raise UserError(f"{where} = {value!r}: {wanted} is wanted")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    """True and false are no numbers, and TOML's whole numbers have 64 bits."""
+    return isinstance(value, float) or (type(value) is int and -(2**63) <= value < 2**63)
+
+
+def _is_text(value: Any) -> bool:
+    """A lone surrogate, what a command line makes of bytes that are no UTF-8, cannot be written to a file again."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _in_range(value: float, rules: Any) -> bool:
+    return math.isfinite(value) and value > rules["above"] and rules["low"] <= value <= rules["high"]
+
+
+def _show(value: Any, unit: str) -> str:
+    return repr(units.render(unit, value)) if unit else repr(value)
+
+
+def _range(rules: Any) -> str:
+    parts = [f"> {_show(rules['above'], rules['unit'])}"] if rules["above"] > -math.inf else []
+    parts += [f">= {_show(rules['low'], rules['unit'])}"] if rules["low"] > -math.inf else []
+    parts += [f"<= {_show(rules['high'], rules['unit'])}"] if rules["high"] < math.inf else []
+    return "a finite value " + " and ".join(parts) + " is wanted" if parts else "a finite value is wanted"
