@@ -8,7 +8,6 @@ Beside it: communicate (an exchange from its launch to its completion) and step 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -124,7 +123,7 @@ def _is_span(what: Any, name: Any, bytes: Any, start: Any, end: Any, step: Any, 
     stage = isinstance(what, str) and what in WHAT and isinstance(name, str)
     counts = all(type(count) is int for count in (bytes, step, rank)) and bytes >= 0
     times = all(_is_number(moment) for moment in (start, end)) and start <= end
-    details = detail is None or (isinstance(detail, dict) and all(_is_number(number) for number in detail.values()))
+    details = detail is None or (isinstance(detail, dict) and all(isinstance(n, (int, float)) for n in detail.values()))
     return stage and counts and times and details
 
 
