@@ -1,0 +1,142 @@
+"""Processes and how they talk: the only importer of horovod and mpi4py.
+
+Horovod does the collectives on gradients, mpi4py everything else (on its own duplicate of the communicator, so that the
+two never mix). Horovod's fusion is switched off: the reducer's buckets are the fusion, which keeps the order of every
+sum, and so every bit of the result, independent of timing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from typing import Any
+
+import torch
+
+from toolkit.errors import UserError
+
+POLL_INTERVAL_S = 100e-6  # horovod's own synchronize spins, which starves the other ranks of a small machine
+
+
+class Communicator:
+    """The ranks of one job. Create it once a process; `close` it at the end."""
+
+    def __init__(self, cycle_time_s: float = 1e-3) -> None:
+        os.environ["HOROVOD_FUSION_THRESHOLD"] = "0"
+        os.environ["HOROVOD_CYCLE_TIME"] = repr(cycle_time_s * 1e3)
+        os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "60")
+        try:
+            import horovod.torch as hvd
+            from mpi4py import MPI  # first: it asks MPI for thread support that Horovod's thread needs
+        except (ImportError, RuntimeError) as error:
+            raise UserError(
+                f"MPI or Horovod is not usable here ({str(error).splitlines()[0]}): run ./run_scripts/setup.sh, then "
+                "'python -m toolkit doctor'"
+            ) from None
+        hvd.init()
+        self._hvd = hvd
+        self._mpi = MPI
+        self._comm = MPI.COMM_WORLD.Dup()
+        self.rank: int = hvd.rank()
+        self.size: int = hvd.size()
+        self.local_rank: int = hvd.local_rank()
+        self.local_size: int = hvd.local_size()
+        self.hosts: list[str] = self._comm.allgather(socket.gethostname())
+        self._origin = self._agree_origin()
+
+    def _agree_origin(self) -> float:
+        """A common zero of time: the processes of one host share the monotonic clock, others meet at a barrier."""
+        self._comm.Barrier()
+        now = time.perf_counter()
+        return float(self._comm.bcast(now, root=0)) if self.local_size == self.size else now
+
+    def clock(self) -> float:
+        """Seconds since the common origin of all ranks."""
+        return time.perf_counter() - self._origin
+
+    def resume_clock(self, seconds: float) -> None:
+        """Let the clock go on from the latest of all ranks' `seconds`, as after a resume."""
+        latest = max(self._comm.allgather(seconds))
+        self._origin = self._agree_origin() - latest
+
+    # Horovod: gradients
+
+    def allreduce(self, tensor: torch.Tensor, name: str) -> int:
+        """Start summing `tensor` over all ranks, in place; returns a handle for `wait`."""
+        return int(self._hvd.allreduce_async_(tensor, name=name, op=self._hvd.Sum))
+
+    def allgather(self, tensor: torch.Tensor, name: str) -> int:
+        """Start concatenating all ranks' `tensor`, of any length each, in rank order; returns a handle for `wait`."""
+        return int(self._hvd.allgather_async(tensor, name=name))
+
+    def ready(self, handle: int) -> bool:
+        """Whether `wait` would return at once."""
+        return bool(self._hvd.poll(handle))
+
+    def wait(self, handle: int) -> torch.Tensor:
+        """Block, without spinning, until the operation is complete; returns its output."""
+        while not self._hvd.poll(handle):
+            time.sleep(POLL_INTERVAL_S)
+        output: torch.Tensor = self._hvd.synchronize(handle)
+        return output
+
+    def broadcast_parameters(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Overwrite all ranks' tensors with rank 0's."""
+        self._hvd.broadcast_parameters(tensors, root_rank=0)
+
+    # mpi4py: everything else
+
+    def barrier(self) -> None:
+        self._comm.Barrier()
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value on every rank."""
+        return self._comm.bcast(value, root=0)
+
+    def gather(self, value: Any) -> list[Any]:
+        """All ranks' values in rank order on rank 0; an empty list elsewhere."""
+        return self._comm.gather(value, root=0) or []
+
+    def allgather_values(self, value: Any) -> list[Any]:
+        """All ranks' values in rank order on every rank."""
+        return list(self._comm.allgather(value))
+
+    def mean_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Mean over the ranks, added up in rank order: the same bits everywhere."""
+        parts = self._comm.allgather(tensor.numpy())
+        total = torch.zeros_like(tensor)
+        for part in parts:
+            total += torch.from_numpy(part)
+        return total / self.size
+
+    def agree(self, problem: UserError | None) -> None:
+        """Raise on every rank the first rank's problem, if any rank has one: nobody is left waiting."""
+        first = next((text for text in self._comm.allgather(str(problem) if problem else None) if text), None)
+        if first is not None:
+            raise UserError(first)
+
+    def close(self) -> None:
+        self._hvd.shutdown()
+        self._comm.Free()
+
+
+def abort_job(code: int = 1) -> None:
+    """End all ranks of the job at once, if MPI was ever started in this process."""
+    sys.stderr.flush()
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.COMM_WORLD.Abort(code)
+
+
+def self_test() -> None:
+    """An allreduce over all ranks; rank 0 prints "ok", the sum and the number of ranks."""
+    comm = Communicator()
+    output = comm.wait(comm.allreduce(torch.full((1000,), float(comm.rank + 1)), "self_test"))
+    expected = comm.size * (comm.size + 1) / 2
+    if not bool((output == expected).all()):
+        raise RuntimeError(f"allreduce gave {output[0].item()}, expected {expected}")
+    if comm.rank == 0:
+        print(f"ok sum={output[0].item():g} ranks={comm.size}", flush=True)
+    comm.close()

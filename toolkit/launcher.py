@@ -1,0 +1,18 @@
+"""What the launcher (mpirun, srun) says of this process, before MPI is initialised."""
+
+from __future__ import annotations
+
+import os
+
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
+SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+def launched_rank() -> int:
+    """This process's rank as the launcher tells it, before MPI is initialised; 0 without a launcher."""
+    return next((int(os.environ[name]) for name in RANK_VARIABLES if name in os.environ), 0)
+
+
+def launched_size() -> int | None:
+    """Number of ranks that the launcher started; None without a launcher."""
+    return next((int(os.environ[name]) for name in SIZE_VARIABLES if name in os.environ), None)

@@ -1,0 +1,14 @@
+"""Learning rate over time: linear warm-up, then a cut at each milestone."""
+
+from __future__ import annotations
+
+from toolkit.experiment import OptimizerSection
+
+
+def learning_rate(section: OptimizerSection, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of `step` (from 0). Milestones and warm-up are in epochs, so in samples seen."""
+    epoch = step / steps_per_epoch
+    rate = section.learning_rate * section.gamma ** sum(1 for milestone in section.milestones if epoch >= milestone)
+    if epoch < section.warmup_epochs:
+        rate *= (step + 1) / (section.warmup_epochs * steps_per_epoch)
+    return rate

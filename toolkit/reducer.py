@@ -1,0 +1,245 @@
+"""From the gradients of backward to one merged gradient on every rank: torch hooks around compressors and an exchange.
+
+A bucket is a group of parameters that is compressed and exchanged as one vector. Its parameters' gradients are views of
+one flat buffer. As soon as backward has filled a bucket, it is compressed and its exchange starts, while backward goes
+on; a hook before the optimizer's step waits for the exchanges and merges them. The optimizer keeps its class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from toolkit import compression, exchange
+from toolkit.compression import Compressor, Context, DensePayload, Payload
+from toolkit.exchange import Exchange
+from toolkit.experiment import Experiment
+from toolkit.optim.sparse_sgd import SparseSGD
+from toolkit.policies.buckets import plan_buckets
+from toolkit.trace import Recorder
+
+
+@dataclass
+class Bucket:
+    """Parameters exchanged together. Flat buffers are float32 (n,); members are in backward order."""
+
+    name: str
+    members: list[tuple[str, torch.nn.Parameter]]
+    gradient: torch.Tensor
+    parameter: torch.nn.Parameter
+    compressor: Compressor
+    residual: torch.Tensor | None
+    missing: int = 0
+    handle: int | None = None
+    exchange: Exchange | None = None
+    launched: float = 0.0
+    bytes: int = 0
+    views: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class GradientReducer:
+    """Owns a model's gradients. Create it before the optimizer and give the optimizer `parameters`."""
+
+    def __init__(self, model: torch.nn.Module, experiment: Experiment, comm: Any, recorder: Recorder) -> None:
+        self.experiment = experiment
+        self.recorder = recorder
+        self.comm = comm
+        self.exchange = exchange.create(experiment.exchange, comm)
+        self.dense_exchange = exchange.create("dense", comm)
+        self.density = experiment.compression.density
+        self.observer: Callable[[int, int, torch.Tensor], None] | None = None
+        self._last_micro = True
+        self._mark = 0.0
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.tensors = [(name, p.numel()) for name, p in named]
+        section = experiment.compression
+        plan = plan_buckets([size for _, size in self.tensors], section.granularity, section.merge_elements)
+        self.buckets = [self._bucket(f"bucket{i}", [named[j] for j in plan[i]]) for i in range(len(plan))]
+        self._sparse_step = experiment.optimizer.name == "sparse-sgd"
+
+    def _bucket(self, name: str, members: list[tuple[str, torch.nn.Parameter]]) -> Bucket:
+        elements = sum(p.numel() for _, p in members)
+        flat = torch.nn.Parameter(torch.empty(elements))
+        gradient = torch.zeros(elements)
+        section = self.experiment.compression
+        keeps = section.error_feedback and section.name != "none"
+        bucket = Bucket(
+            name=name,
+            members=members,
+            gradient=gradient,
+            parameter=flat,
+            compressor=compression.create(section, elements),
+            residual=torch.zeros(elements) if keeps else None,
+            missing=len(members),
+        )
+        start = 0
+        for tensor_name, p in members:
+            end = start + p.numel()
+            with torch.no_grad():
+                flat[start:end].copy_(p.view(-1))
+            p.data = flat.data[start:end].view(p.shape)
+            p.grad = bucket.views[tensor_name] = gradient[start:end].view(p.shape)
+            p.register_post_accumulate_grad_hook(self._hook(bucket, tensor_name))
+            start = end
+        flat.grad = gradient
+        return bucket
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """One flat parameter a bucket; the model's own parameters are views of them."""
+        return [bucket.parameter for bucket in self.buckets]
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Exchange and merge before every `optimizer.step()`, and record what the step itself takes."""
+
+        def before(opt: torch.optim.Optimizer, *_: Any) -> None:
+            self._synchronize(opt)
+            self._mark = self.recorder.clock()
+
+        def after(*_: Any) -> None:
+            self.recorder.add("optimize", "", self._mark, self.recorder.clock())
+
+        optimizer.register_step_pre_hook(before)
+        optimizer.register_step_post_hook(after)
+
+    def begin_step(self, step: int, density: float) -> None:
+        """Zero the gradients and arm the buckets for `step`."""
+        self.recorder.step = step
+        self.density = density
+        for bucket in self.buckets:
+            bucket.gradient.zero_()
+            bucket.missing = len(bucket.members)
+
+    def begin_backward(self, last_micro: bool) -> None:
+        """Call before backward; only the last micro-batch's backward starts exchanges."""
+        self._last_micro = last_micro
+        self._mark = self.recorder.clock()
+
+    def end_backward(self) -> None:
+        """Call after backward: records what came after the last gradient."""
+        self.recorder.add("backward", "", self._mark, self.recorder.clock())
+
+    def launch_empty(self) -> None:
+        """A worker without data for this step sends nothing (or zeros), so that the others do not hang."""
+        for bucket in self.buckets:
+            way = self._exchange_now()
+            self._launch(bucket, way, way.empty(bucket.gradient.numel()))
+
+    def _exchange_now(self) -> Exchange:
+        """At density 1 a sparse payload would only add indices: such steps travel dense."""
+        return self.dense_exchange if self.density >= 1.0 else self.exchange
+
+    def _hook(self, bucket: Bucket, name: str) -> Callable[[torch.Tensor], None]:
+        def ready(parameter: torch.Tensor) -> None:
+            view = bucket.views[name]
+            if parameter.grad is not None and parameter.grad.data_ptr() != view.data_ptr():
+                view.copy_(parameter.grad)  # somebody set gradients to None: take the new one into the bucket
+                parameter.grad = view
+            now = self.recorder.clock()
+            self.recorder.add("backward", name, self._mark, now)
+            if self._last_micro:
+                bucket.missing -= 1
+                if bucket.missing == 0 and self.experiment.pipeline.overlap and self.observer is None:
+                    self._compress(bucket)
+            self._mark = self.recorder.clock()
+
+        return ready
+
+    def _compress(self, bucket: Bucket) -> None:
+        start = self.recorder.clock()
+        way = self._exchange_now()
+        payload: Payload
+        if self.density >= 1.0:
+            payload = self._everything(bucket)
+        else:
+            context = Context(bucket.name, self.recorder.step, self.density, self.experiment.run.seed)
+            if bucket.residual is None:
+                payload = bucket.compressor.select(bucket.gradient, context)
+            else:
+                payload = bucket.compressor.select_feedback(bucket.gradient, bucket.residual, context)
+        elements = bucket.gradient.numel()
+        selected = payload.indices.numel() if not isinstance(payload, DensePayload) else elements
+        detail = {"elements": elements, "density": self.density, "selected": selected}
+        if self.density < 1.0:
+            detail |= bucket.compressor.telemetry
+        self.recorder.add("compress", bucket.name, start, self.recorder.clock(), payload.bytes, detail)
+        self._launch(bucket, way, payload)
+
+    @staticmethod
+    def _everything(bucket: Bucket) -> Payload:
+        if bucket.residual is not None:
+            bucket.gradient += bucket.residual
+            bucket.residual.zero_()
+        return DensePayload(bucket.gradient)
+
+    def _launch(self, bucket: Bucket, way: Exchange, payload: Payload) -> None:
+        bucket.exchange = way
+        bucket.bytes = payload.bytes
+        bucket.launched = self.recorder.clock()
+        bucket.handle = way.launch(bucket.name, payload)
+
+    def _synchronize(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.observer is not None:
+            self.observer(self.recorder.step, self.comm.rank, self.flat_gradient())
+        for bucket in self.buckets:
+            if bucket.handle is None:  # overlap is off, or a parameter took no part in this step
+                self._compress(bucket)
+        for bucket in self.buckets:
+            self._merge(bucket, self._wait(bucket), optimizer)
+        self._clip(optimizer)
+
+    def _wait(self, bucket: Bucket) -> torch.Tensor:
+        assert bucket.handle is not None
+        start = self.recorder.clock()
+        blocked = not self.comm.ready(bucket.handle)
+        received: torch.Tensor = self.comm.wait(bucket.handle)
+        end = self.recorder.clock()
+        self.recorder.add("wait", bucket.name, start, end)
+        detail = {"exact_end": float(blocked)}
+        self.recorder.add("communicate", bucket.name, bucket.launched, end, bucket.bytes, detail)
+        bucket.handle = None
+        return received
+
+    def _merge(self, bucket: Bucket, received: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
+        assert bucket.exchange is not None
+        start = self.recorder.clock()
+        elements = bucket.gradient.numel()
+        if self._sparse_step and isinstance(optimizer, SparseSGD):
+            (indices, values), entries = bucket.exchange.merge_sparse(received, elements)
+            optimizer.assign(bucket.parameter, indices, values)
+        else:
+            entries = bucket.exchange.merge(received, bucket.gradient)
+        detail = {"elements": float(elements), "entries": float(entries)}
+        self.recorder.add("merge", bucket.name, start, self.recorder.clock(), 0, detail)
+
+    def _clip(self, optimizer: torch.optim.Optimizer) -> None:
+        limit = self.experiment.optimizer.clip_norm
+        if limit <= 0:
+            return
+        if isinstance(optimizer, SparseSGD):
+            optimizer.clip_norm(limit)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+
+    def flat_gradient(self) -> torch.Tensor:
+        """This rank's own gradient of the whole model, float32 (n,), tensors in forward order."""
+        views = {name: view for bucket in self.buckets for name, view in bucket.views.items()}
+        return torch.cat([views[name].reshape(-1) for name, _ in self.tensors])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Residuals and compressor state, by bucket."""
+        return {
+            bucket.name: {"residual": bucket.residual, "compressor": bucket.compressor.state_dict()}
+            for bucket in self.buckets
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; buckets must be the same."""
+        for bucket in self.buckets:
+            saved = state[bucket.name]
+            if bucket.residual is not None:
+                bucket.residual.copy_(saved["residual"])
+            bucket.compressor.load_state_dict(saved["compressor"])
