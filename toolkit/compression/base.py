@@ -11,6 +11,11 @@ import torch
 from toolkit.experiment import CompressionSection
 
 
+def wanted_count(elements: int, density: float) -> int:
+    """k = max(1, floor(n*density)) entries, never more than n; 0 for an empty vector."""
+    return min(elements, max(1, int(elements * density)))
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stateful compressor may know of a call: bucket's name, step, wanted density, the run's seed."""
@@ -36,14 +41,14 @@ class SparsePayload:
 
     def dense(self) -> torch.Tensor:
         """The vector that the receiver sees, float32 (n,)."""
-        out = torch.zeros(self.elements)
+        out = torch.zeros(self.elements, device=self.values.device)
         out[self.indices.long()] = self.values
         return out
 
 
 @dataclass(frozen=True)
 class DensePayload:
-    """A whole vector, float32 or float16 (n,)."""
+    """A whole vector, float32, float16 or bfloat16 (n,)."""
 
     values: torch.Tensor
 
@@ -66,6 +71,10 @@ class Compressor(ABC):
     """Chooses what of a vector is sent. One object a bucket; it holds that bucket's state and nothing else.
 
     The law: payload + residual = gradient + old residual, exactly, coordinate by coordinate (with w_g = 1, w_m = 0).
+
+    Payloads are fresh tensors: a later call never writes into them, so that any number may be in flight.
+    NaN and infinity are carried: they count as larger than every finite value, go into the payload as they are and
+    leave a zero residual behind. What a compressor that may not choose by size (random-k) does with them, it says.
     """
 
     def __init__(self, section: CompressionSection, elements: int) -> None:
@@ -80,19 +89,38 @@ class Compressor(ABC):
     def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
         """residual += gradient, choose from it, and leave in it what was not sent. `gradient` is not changed.
 
-        Compressors with a fused kernel override this; the result must be the same.
+        With weights other than w_g = 1, w_m = 0 a sparse selection leaves w_g*(g + r) + w_m*r where nothing was sent
+        and zero where it was (the SIDCo artifact's ecgradw and ecmemw). Dense payloads take no weights: what they
+        leave behind is their rounding error alone.
+        """
+        gradient_weight, memory_weight = self.section.gradient_weight, self.section.memory_weight
+        if gradient_weight == 1.0 and memory_weight == 0.0:
+            return self._select_feedback(gradient, residual, context)
+        old = residual.clone()
+        payload = self._select_feedback(gradient, residual, context)
+        if isinstance(payload, SparsePayload):
+            residual.mul_(gradient_weight).add_(old, alpha=memory_weight)
+            residual[payload.indices.long()] = 0.0
+        return payload
+
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
+        """`select_feedback` with w_g = 1, w_m = 0.
+
+        Compressors with a fused kernel override this; the result must be the same, bit for bit.
         """
         residual.add_(gradient)
         payload = self.select(residual, context)
         if isinstance(payload, SparsePayload):
             residual[payload.indices.long()] = 0.0
         else:
-            residual.sub_(payload.dense())
+            sent = payload.dense()
+            residual.sub_(sent)
+            residual[~sent.isfinite()] = 0.0  # inf - inf would leave a NaN behind for ever
         return payload
 
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint: tensors and plain numbers only."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - a stateless compressor has none
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""

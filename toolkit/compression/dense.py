@@ -1,0 +1,55 @@
+"""Whole-vector payloads: float32 as it is, or rounded to 16 bits. They travel by allreduce."""
+
+from __future__ import annotations
+
+import torch
+
+from toolkit.compression.base import Compressor, Context, DensePayload
+
+
+class Dense(Compressor):
+    """No compression: the payload is a copy of the vector, and the residual stays zero."""
+
+    def select(self, vector: torch.Tensor, context: Context) -> DensePayload:
+        self._tell()
+        return DensePayload(vector.clone())
+
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> DensePayload:
+        self._tell()
+        payload = DensePayload(residual + gradient)
+        residual.zero_()
+        return payload
+
+    def _tell(self) -> None:
+        self.telemetry = {"elements": float(self.elements), "density": 1.0, "selected": float(self.elements)}
+
+
+class _Rounded(Compressor):
+    """Every value rounded to a 16-bit format; the residual holds the rounding errors, exactly.
+
+    Finite values beyond the format's range are cut to its largest finite one; the rest stays in the residual. Infinity
+    and NaN travel as they are.
+    """
+
+    format: torch.dtype
+
+    def select(self, vector: torch.Tensor, context: Context) -> DensePayload:
+        self.telemetry = {"elements": float(self.elements), "density": 1.0, "selected": float(self.elements)}
+        rounded = vector.to(self.format)
+        overflow = rounded.isinf() & vector.isfinite()
+        if bool(overflow.any()):
+            largest = torch.finfo(self.format).max
+            rounded[overflow] = torch.where(vector[overflow] > 0, largest, -largest).to(self.format)
+        return DensePayload(rounded)
+
+
+class Half(_Rounded):
+    """IEEE half precision: 11 significant bits, finite up to 65504."""
+
+    format = torch.float16
+
+
+class BFloat16(_Rounded):
+    """bfloat16: 8 significant bits, the range of float32."""
+
+    format = torch.bfloat16

@@ -1,0 +1,123 @@
+"""The passes over a vector that compressors are built of, by where the vector lies.
+
+float32 on the CPU runs in the C kernels, on the tensors' own memory. Everything else (CUDA tensors) runs the same passes
+in torch operations, with the same results: exact selections agree entry by entry, sums to rounding.
+Every selection comes back as fresh tensors (indices int32 ascending, values), so payloads never share memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import cext
+from toolkit.compression.fits import Sums
+from toolkit.compression.passes_torch import TorchPasses
+
+Selection = tuple[torch.Tensor, torch.Tensor]
+
+
+class Passes(Protocol):
+    """x is float32 (n,). `_feedback` passes first do residual += gradient, and zero in the residual what they take."""
+
+    def topk(self, x: torch.Tensor, k: int) -> Selection: ...
+    def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection: ...
+    def above(self, x: torch.Tensor, threshold: float) -> Selection: ...
+    def above_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, threshold: float) -> Selection: ...
+    def moments(self, x: torch.Tensor) -> Sums: ...
+    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> Sums: ...
+    def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]: ...
+    def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None: ...
+
+
+class KernelPasses:
+    """The passes in C. Holds the exact top-k's workspace and the size of the last threshold selection, no results."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._workspace: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._expected = 256
+
+    def topk(self, x: torch.Tensor, k: int) -> Selection:
+        """Exactly the k largest |x|, ties by the lowest index; NaN > inf > finite."""
+        indices, values = _room(k)
+        cext.topk_select(x.numpy(), k, indices, values, self._work(x.numel(), k), self.threads)
+        return _tensors(indices, values)
+
+    def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection:
+        indices, values = _room(k)
+        workspace = self._work(residual.numel(), k)
+        cext.topk_select_feedback(gradient.numpy(), residual.numpy(), k, indices, values, workspace, self.threads)
+        return _tensors(indices, values)
+
+    def above(self, x: torch.Tensor, threshold: float) -> Selection:
+        """Every |x| > threshold, and every NaN."""
+        indices, values = self._guess(x.numel())
+        count = cext.threshold_select(x.numpy(), threshold, indices, values, self.threads)
+        if count > len(indices):  # the guess was short: the true count is known now
+            indices, values = _room(count)
+            cext.threshold_select(x.numpy(), threshold, indices, values, self.threads)
+        return self._taken(count, indices, values)
+
+    def above_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, threshold: float) -> Selection:
+        indices, values = self._guess(residual.numel())
+        count = cext.threshold_select_feedback(
+            gradient.numpy(), residual.numpy(), threshold, indices, values, self.threads
+        )
+        if count > len(indices):  # what found no room is still in the residual, behind all that did
+            more = _room(count - len(indices))
+            cext.threshold_select(residual.numpy(), threshold, *more, self.threads)
+            cext.zero_at(residual.numpy(), more[0])
+            indices, values = np.concatenate((indices, more[0])), np.concatenate((values, more[1]))
+        return self._taken(count, indices, values)
+
+    def moments(self, x: torch.Tensor) -> Sums:
+        """Count, sums of |x|, x² and ln(|x| + 2.2e-16) in float64."""
+        sums: Sums = cext.moments(x.numpy(), self.threads)
+        return sums
+
+    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> Sums:
+        sums: Sums = cext.moments_feedback(gradient.numpy(), residual.numpy(), self.threads)
+        return sums
+
+    def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]:
+        """Count, sum and sum of squares of |x| − threshold where |x| > threshold."""
+        count, total, squares = cext.tail_moments(x.numpy(), threshold, self.threads)
+        return count, total, squares
+
+    def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
+        cext.zero_at(x.numpy(), indices.numpy())
+
+    def _work(self, elements: int, k: int) -> NDArray[np.uint8]:
+        wanted = cext.topk_workspace(elements, k)
+        if len(self._workspace) < wanted:
+            self._workspace = np.empty(wanted, np.uint8)
+        return self._workspace
+
+    def _guess(self, elements: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        return _room(min(elements, self._expected + self._expected // 4))
+
+    def _taken(self, count: int, indices: NDArray[Any], values: NDArray[Any]) -> Selection:
+        self._expected = max(256, count)
+        # Give back the memory of a guess that was far too large; a payload may live as long as an exchange.
+        if count < len(indices) // 2:
+            return _tensors(indices[:count].copy(), values[:count].copy())
+        return _tensors(indices[:count], values[:count])
+
+
+def passes_for(x: torch.Tensor, kernels: KernelPasses) -> Passes:
+    """The kernels where they can read the vector in place, torch operations elsewhere."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous():
+        return kernels
+    return TorchPasses()
+
+
+def _room(count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    return np.empty(count, np.int32), np.empty(count, np.float32)
+
+
+def _tensors(indices: NDArray[np.int32], values: NDArray[np.float32]) -> Selection:
+    return torch.from_numpy(indices), torch.from_numpy(values)

@@ -1,0 +1,84 @@
+"""The passes of `passes.py` in torch operations, for tensors on any device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from toolkit.compression.fits import LOG_EPSILON
+
+Selection = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TorchSums:
+    """Sums of one pass over |x|, in float64; what cext.Moments holds."""
+
+    count: int
+    nonzero: int
+    sum_abs: float
+    sum_squares: float
+    sum_log: float
+    max_abs: float
+
+
+class TorchPasses:
+    """Same passes, same rules: strict thresholds, ties by the lowest index, NaN > inf > finite."""
+
+    def topk(self, x: torch.Tensor, k: int) -> Selection:
+        keys = _keys(x)
+        last = torch.topk(keys, k, sorted=False).values.min() if k else keys.new_zeros(())
+        above = keys > last
+        room = k - int(above.sum())
+        ties = torch.nonzero(keys == last).flatten()[:room]
+        above[ties] = True
+        return _take(x, above) if k else _take(x, torch.zeros_like(above))
+
+    def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection:
+        residual.add_(gradient)
+        return self._remove(residual, self.topk(residual, k))
+
+    def above(self, x: torch.Tensor, threshold: float) -> Selection:
+        return _take(x, ~(x.abs() <= threshold))
+
+    def above_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, threshold: float) -> Selection:
+        residual.add_(gradient)
+        return self._remove(residual, self.above(residual, threshold))
+
+    def moments(self, x: torch.Tensor) -> TorchSums:
+        magnitudes = x.abs().double()
+        return TorchSums(
+            count=x.numel(),
+            nonzero=int(torch.count_nonzero(x)),
+            sum_abs=float(magnitudes.sum()),
+            sum_squares=float(magnitudes.square().sum()),
+            sum_log=float((magnitudes + LOG_EPSILON).log().sum()),
+            max_abs=float(magnitudes.max()) if x.numel() else 0.0,
+        )
+
+    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> TorchSums:
+        residual.add_(gradient)
+        return self.moments(residual)
+
+    def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]:
+        excess = x.abs().double() - threshold
+        excess = excess[~(excess <= 0)]
+        return excess.numel(), float(excess.sum()), float(excess.square().sum())
+
+    def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
+        x[indices.long()] = 0.0
+
+    def _remove(self, residual: torch.Tensor, selection: Selection) -> Selection:
+        self.zero_at(residual, selection[0])
+        return selection
+
+
+def _keys(x: torch.Tensor) -> torch.Tensor:
+    """The bits of |x| as integers: they order as the magnitudes do, with NaN above infinity."""
+    return x.abs().contiguous().view(torch.int32)
+
+
+def _take(x: torch.Tensor, mask: torch.Tensor) -> Selection:
+    places = torch.nonzero(mask).flatten()
+    return places.int(), x[places]
