@@ -1,0 +1,175 @@
+"""The kernels in C: selection, moments, merging and sparse optimizing of float32 vectors at memory speed.
+
+Arrays are one-dimensional and C-contiguous: float32 values, int32 indices, int64 offsets, a uint8 workspace. Kernels
+write only into what they are given, keep no state, start no threads beyond `threads`, and release the GIL. A wrong type,
+shape or order of an argument raises TypeError; a wrong length, range or overlap raises ValueError; nothing is written
+then. `cext.reference` has every function with the same signature in NumPy, and its docstrings define what is computed.
+
+Magnitudes are ordered by the bits of |x|: NaN above infinity above every finite number, so a NaN is always selected,
+sent and visible, never lost. Selection, residuals, merging and the optimizer give the same bits on every instruction
+set and for every number of threads; so do the moments.
+
+SANDTABLE_SIMD=serial, avx2 or avx512 forces an instruction set; the default is the best the processor has.
+"""
+
+from __future__ import annotations
+
+import os
+
+from numpy.typing import NDArray
+
+try:
+    from cext import _kernels
+except ImportError as missing:
+    raise ImportError(
+        f"cext is not compiled ({missing}): run `pip install -e . --no-build-isolation` in the clone"
+    ) from missing
+
+from typing import Any
+
+from cext.moments_type import Moments
+
+LEVELS = ("serial", "avx2", "avx512")
+Vector = NDArray[Any]
+
+__all__ = [
+    "LEVELS",
+    "Moments",
+    "capabilities",
+    "gather",
+    "merge_sorted",
+    "moments",
+    "moments_feedback",
+    "scatter_add",
+    "simd",
+    "sparse_sgd",
+    "tail_moments",
+    "threshold_select",
+    "threshold_select_feedback",
+    "topk_select",
+    "topk_select_feedback",
+    "topk_workspace",
+    "use",
+    "zero_at",
+]
+
+
+def capabilities() -> tuple[str, ...]:
+    """The instruction sets that this processor can run, slowest first."""
+    return tuple(level for level in LEVELS if _kernels.supported(level))
+
+
+def use(level: str) -> None:
+    """Switches the whole process to one instruction set; ValueError names those that are allowed here."""
+    if level not in capabilities():
+        raise ValueError(f"SANDTABLE_SIMD = {level}: allowed on this processor: {', '.join(capabilities())}")
+    _kernels.use(level)
+
+
+def simd() -> str:
+    """The instruction set in use."""
+    level: str = _kernels.simd()
+    return level
+
+
+def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1) -> int:
+    """Entries with |x| > threshold, ascending; returns the true count, writes at most len(indices) of them."""
+    count: int = _kernels.threshold_select(x, threshold, indices, values, threads)
+    return count
+
+
+def threshold_select_feedback(
+    gradient: Vector, residual: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1
+) -> int:
+    """residual += gradient, then threshold_select from residual, which becomes 0 where an entry is written."""
+    count: int = _kernels.threshold_select_feedback(gradient, residual, threshold, indices, values, threads)
+    return count
+
+
+def topk_workspace(n: int, k: int) -> int:
+    """Bytes (uint8 elements) of workspace that the exact top-k of n elements needs."""
+    size: int = _kernels.topk_workspace(n, k)
+    return size
+
+
+def topk_select(x: Vector, k: int, indices: Vector, values: Vector, workspace: Vector, threads: int = 1) -> int:
+    """Exactly the k largest |x|, ties by the lowest index, ascending indices; returns k."""
+    count: int = _kernels.topk_select(x, k, indices, values, workspace, threads)
+    return count
+
+
+def topk_select_feedback(
+    gradient: Vector,
+    residual: Vector,
+    k: int,
+    indices: Vector,
+    values: Vector,
+    workspace: Vector,
+    threads: int = 1,
+) -> int:
+    """residual += gradient, then topk_select from residual, which becomes 0 where an entry is written."""
+    count: int = _kernels.topk_select_feedback(gradient, residual, k, indices, values, workspace, threads)
+    return count
+
+
+def moments(x: Vector, threads: int = 1) -> Moments:
+    """Count, non-zeros, and the sums of |x|, x², ln(|x| + 2.2e-16), with the largest |x|, in one pass."""
+    return Moments(*_kernels.moments(x, threads))
+
+
+def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Moments:
+    """residual += gradient, and the moments of the residual, in the same pass."""
+    return Moments(*_kernels.moments_feedback(gradient, residual, threads))
+
+
+def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, float, float]:
+    """Count, sum and sum of squares of |x| - threshold over |x| > threshold."""
+    count, total, squares = _kernels.tail_moments(x, threshold, threads)
+    return count, total, squares
+
+
+def scatter_add(out: Vector, indices: Vector, values: Vector, scale: float = 1.0, threads: int = 1) -> None:
+    """out[indices] += scale * values, in order; an index that occurs twice is added twice."""
+    _kernels.scatter_add(out, indices, values, scale, threads)
+
+
+def merge_sorted(
+    indices: Vector, values: Vector, offsets: Vector, out_indices: Vector, out_values: Vector, threads: int = 1
+) -> int:
+    """Union of ascending lists, values of one index added in list (rank) order; returns the number of entries."""
+    count: int = _kernels.merge_sorted(indices, values, offsets, out_indices, out_values, threads)
+    return count
+
+
+def zero_at(x: Vector, indices: Vector) -> None:
+    """x[indices] = 0."""
+    _kernels.zero_at(x, indices)
+
+
+def gather(x: Vector, indices: Vector, values: Vector) -> None:
+    """values[:] = x[indices]."""
+    _kernels.gather(x, indices, values)
+
+
+def sparse_sgd(
+    parameters: Vector,
+    momentum_buffer: Vector | None,
+    last_touched: Vector | None,
+    indices: Vector,
+    values: Vector,
+    step: int,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    lazy_decay: bool = False,
+    threads: int = 1,
+) -> None:
+    """One SGD step on the listed places only; see cext.reference.sparse_sgd for the arithmetic."""
+    numbers = (step, lr, momentum, dampening, weight_decay, nesterov, lazy_decay, threads)
+    _kernels.sparse_sgd(parameters, momentum_buffer, last_touched, indices, values, *numbers)
+
+
+if os.environ.get("SANDTABLE_SIMD"):
+    use(os.environ["SANDTABLE_SIMD"])

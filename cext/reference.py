@@ -1,0 +1,209 @@
+"""Every kernel in NumPy: the definition that the C code is tested against, and the place to read what it computes.
+
+Shapes: x, gradient, residual, parameters float32 (n,); indices int32 and values float32 of one length; payload arrays
+are outputs and may be longer than what is written. `threads` is accepted and does not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cext.moments_type import Moments
+
+Vector = NDArray[Any]
+LOG_EPSILON = np.float32(2.2e-16)
+
+
+def magnitude_key(x: Vector) -> NDArray[np.int32]:
+    """The bits of |x| as int32: the order of magnitudes, with NaN above infinity and above every number."""
+    return x.view(np.int32) & np.int32(0x7FFFFFFF)
+
+
+def _above(x: Vector, threshold: float) -> Vector:
+    if math.isnan(threshold):
+        raise ValueError("threshold = nan: any number is allowed")
+    return ~(np.abs(x).astype(np.float64) <= threshold)  # a NaN is above
+
+
+def _write(x: Vector, chosen: Vector, indices: Vector, values: Vector) -> int:
+    written = min(len(chosen), len(indices))
+    indices[:written] = chosen[:written]
+    values[:written] = x[chosen[:written]]
+    return written
+
+
+def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1) -> int:
+    """Entries with |x| > threshold (compared in double), ascending indices; NaN is above every threshold.
+
+    Writes at most len(indices) of them, the first in index order. Returns the true count, which may be larger.
+    """
+    chosen = np.flatnonzero(_above(x, threshold))
+    _write(x, chosen, indices, values)
+    return len(chosen)
+
+
+def threshold_select_feedback(
+    gradient: Vector, residual: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1
+) -> int:
+    """residual += gradient, then select from residual; entries that are written become 0 in residual.
+
+    Entries without room stay in the residual, so payload + residual = old residual + gradient, exactly, always.
+    """
+    residual += gradient
+    chosen = np.flatnonzero(_above(residual, threshold))
+    written = _write(residual, chosen, indices, values)
+    residual[chosen[:written]] = 0
+    return len(chosen)
+
+
+def topk_workspace(n: int, k: int) -> int:
+    """Bytes (uint8 elements) of workspace; the reference needs none."""
+    return 0
+
+
+def _largest(x: Vector, k: int) -> Vector:
+    order = np.argsort(-magnitude_key(x).astype(np.int64), kind="stable")  # stable: ties by the lowest index
+    return np.sort(order[:k])
+
+
+def topk_select(x: Vector, k: int, indices: Vector, values: Vector, workspace: Vector, threads: int = 1) -> int:
+    """Exactly the k largest |x| (0 <= k <= n) in the order of magnitude_key, ties by the lowest index.
+
+    Indices ascend. Returns k.
+    """
+    return _write(x, _largest(x, k), indices[:k], values[:k])
+
+
+def topk_select_feedback(
+    gradient: Vector,
+    residual: Vector,
+    k: int,
+    indices: Vector,
+    values: Vector,
+    workspace: Vector,
+    threads: int = 1,
+) -> int:
+    """residual += gradient, then the top-k of residual, which becomes 0 there."""
+    residual += gradient
+    chosen = _largest(residual, k)
+    written = _write(residual, chosen, indices[:k], values[:k])
+    residual[chosen] = 0
+    return written
+
+
+def moments(x: Vector, threads: int = 1) -> Moments:
+    """One pass over |x|: see Moments. A NaN makes every sum and the maximum NaN; an infinity makes them infinite.
+
+    The sums are float64; ln(|x| + 2.2e-16) is the first stage of SIDCo-GP (SIDCo, MLSys 2021), added in float32.
+    """
+    a = np.abs(x)
+    wide = a.astype(np.float64)
+    logs = np.log((a + LOG_EPSILON).astype(np.float64))
+    largest = float(a.max()) if len(a) else 0.0
+    sums = (math.fsum(v) if math.isfinite(largest) else float(v.sum()) for v in (wide, wide * wide, logs))
+    total, squares, log_sum = sums
+    return Moments(len(x), int(np.count_nonzero(x)), total, squares, log_sum, largest)
+
+
+def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Moments:
+    """residual += gradient, and the moments of the residual."""
+    residual += gradient
+    return moments(residual)
+
+
+def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, float, float]:
+    """Count, sum and sum of squares of |x| - threshold in float64 over |x| > threshold; a NaN counts."""
+    excess = np.abs(x[_above(x, threshold)]).astype(np.float64) - threshold
+    return len(excess), float(excess.sum()), float((excess * excess).sum())
+
+
+def _check_places(indices: Vector, n: int) -> None:
+    bad = np.flatnonzero((indices < 0) | (indices >= n))
+    if len(bad):
+        raise ValueError(f"indices[{bad[0]}] = {indices[bad[0]]}: allowed are 0 to {n - 1}")
+
+
+def scatter_add(out: Vector, indices: Vector, values: Vector, scale: float = 1.0, threads: int = 1) -> None:
+    """out[indices] += scale * values, in order, so that duplicates are added twice. ValueError before any write if an
+    index is outside [0, n)."""
+    _check_places(indices, len(out))
+    np.add.at(out, indices, np.float32(scale) * values)
+
+
+def merge_sorted(
+    indices: Vector, values: Vector, offsets: Vector, out_indices: Vector, out_values: Vector, threads: int = 1
+) -> int:
+    """Union of P ascending lists; list p is indices[offsets[p]:offsets[p+1]] (offsets int64, P + 1 of them).
+
+    Values of one index are added in list order, beginning with the first, so the result is the same on every rank.
+    Returns the number of entries, ascending. The outputs need room for min(len(indices), largest index + 1) entries.
+    """
+    order = np.argsort(indices, kind="stable")
+    merged, start = np.unique(indices[order], return_index=True)
+    ends = np.append(start[1:], len(order))
+    for i, (index, first, end) in enumerate(zip(merged, start, ends, strict=True)):
+        total = values[order[first]]
+        for at in order[first + 1 : end]:
+            total = np.float32(total + values[at])
+        out_indices[i], out_values[i] = index, total
+    return len(merged)
+
+
+def zero_at(x: Vector, indices: Vector) -> None:
+    """x[indices] = 0. ValueError before any write if an index is outside [0, n)."""
+    _check_places(indices, len(x))
+    x[indices] = 0
+
+
+def gather(x: Vector, indices: Vector, values: Vector) -> None:
+    """values[:] = x[indices]. ValueError before any write if an index is outside [0, n)."""
+    _check_places(indices, len(x))
+    values[:] = x[indices]
+
+
+def sparse_sgd(
+    parameters: Vector,
+    momentum_buffer: Vector | None,
+    last_touched: Vector | None,
+    indices: Vector,
+    values: Vector,
+    step: int,
+    lr: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    lazy_decay: bool = False,
+    threads: int = 1,
+) -> None:
+    """SGD on the listed places, in float32, in torch.optim.SGD's order (StellaTrain, SIGCOMM 2024, sparse optimizers).
+
+    g += weight_decay * p; b = g at the first touch (last_touched = -1), else b = momentum^a * b + (1 - dampening) * g
+    with a = 1, or, with lazy_decay, the steps since that place was last touched; g = g + momentum * b with nesterov,
+    else g = b; p -= lr * g; last_touched = step. Without last_touched every place counts as touched in the step before.
+    ValueError before any write: an index outside [0, n), a step before a place's last touch, momentum without a buffer.
+    """
+    _check_places(indices, len(parameters))
+    if momentum > 0 and momentum_buffer is None:
+        raise ValueError("momentum needs momentum_buffer")
+    if lazy_decay and last_touched is None:
+        raise ValueError("lazy_decay needs last_touched")
+    f32 = np.float32
+    for i, v in zip(indices.tolist(), values, strict=True):
+        g = v
+        if weight_decay != 0:
+            g = g + f32(weight_decay) * parameters[i]
+        if momentum > 0 and momentum_buffer is not None:
+            b = g
+            if last_touched is None or last_touched[i] != -1:
+                age = step - int(last_touched[i]) if lazy_decay and last_touched is not None else 1
+                b = f32(momentum**age) * momentum_buffer[i] + f32(1.0 - dampening) * g
+            momentum_buffer[i] = b
+            g = g + f32(momentum) * b if nesterov else b
+        if last_touched is not None:
+            last_touched[i] = step
+        parameters[i] = parameters[i] - f32(lr) * g

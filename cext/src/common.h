@@ -1,0 +1,90 @@
+/* What every kernel file shares: sizes, the order of magnitudes, and the table that run-time dispatch fills.
+ *
+ * Order. |x| is compared by its bits as a signed integer ("key"): for floats of one sign that is the order of the
+ * numbers, exact for denormals whatever the processor's flush-to-zero mode, and it puts infinity above every finite
+ * number and NaN above infinity. A NaN in a gradient is therefore always selected: carried to the optimizer, never
+ * lost, and identical on every instruction set.
+ */
+#ifndef SANDTABLE_COMMON_H
+#define SANDTABLE_COMMON_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum {
+  LANES = 16,   /* elements a block: one cache line of floats; all sums run in 16 lanes on every ISA */
+  WORD = 64,    /* elements a mask word */
+  TILE = 65536, /* elements a tile: 256 KiB, stays in L2 between the marking and the writing pass */
+  TILE_WORDS = TILE / WORD,
+  MAX_THREADS = 256,
+};
+
+#define KEY_MASK 0x7fffffff
+#define KEY_INFINITY 0x7f800000
+
+static inline int32_t key_of(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits & KEY_MASK;
+}
+
+/* The words of a tile that hold at least one selected element, in order. */
+struct marks {
+  int64_t count; /* selected elements */
+  int32_t words; /* entries of mask and word */
+  uint64_t mask[TILE_WORDS];
+  uint16_t word[TILE_WORDS];
+};
+
+/* Running sums of one chunk, 16 lanes each, so that every ISA adds the same numbers in the same order. */
+struct moment_lanes {
+  double sum_abs[LANES];
+  double sum_squares[LANES];
+  double mantissa[LANES]; /* product of mantissas since the last fold, in [1, 2^512) */
+  int64_t exponent;       /* sum of the exponents of everything folded */
+  int64_t nonzero;
+  int32_t max_key;
+};
+
+struct tail_lanes {
+  double sum[LANES];
+  double sum_squares[LANES];
+  int64_t count;
+};
+
+/* The inner loops of one instruction set. */
+struct kernels {
+  const char *name;
+  /* marks |x| > key; n <= TILE */
+  void (*mark)(const float *x, int64_t n, int32_t key, struct marks *marks);
+  /* residual += gradient, then marks |residual| > key; n <= TILE */
+  void (*mark_feedback)(const float *gradient, float *residual, int64_t n, int32_t key, struct marks *marks);
+  /* writes the first `room` marked elements at indices, values; base is the index of x[0] */
+  void (*emit)(const float *x, int64_t n, int64_t base, const struct marks *marks, int64_t room, int32_t *indices,
+               float *values);
+  /* the same, and zeroes in x what it wrote */
+  void (*emit_zero)(float *x, int64_t n, int64_t base, const struct marks *marks, int64_t room, int32_t *indices,
+                    float *values);
+  void (*add)(const float *gradient, float *residual, int64_t n);
+  void (*moments)(const float *x, int64_t n, struct moment_lanes *lanes);
+  void (*moments_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
+  void (*tail)(const float *x, int64_t n, double threshold, int32_t key, struct tail_lanes *lanes);
+};
+
+extern const struct kernels kernels_serial;
+extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avx512;
+
+/* dispatch.c */
+const struct kernels *active_kernels(void);
+bool kernels_supported(const struct kernels *kernels);
+const struct kernels *find_kernels(const char *name); /* NULL: no such level, or not on this processor */
+void activate_kernels(const struct kernels *kernels);
+
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+#endif

@@ -1,0 +1,113 @@
+/* 16 lanes in two 256-bit registers; compaction by a permutation from a 256-entry table. */
+#ifndef SANDTABLE_ISA_AVX2_H
+#define SANDTABLE_ISA_AVX2_H
+
+#include "common.h"
+#include "compress_table.h"
+#include <immintrin.h>
+
+#define ISA_NAME "avx2"
+#define ISA_KERNELS kernels_avx2
+
+typedef struct {
+  __m256 a, b;
+} vec;
+typedef struct {
+  __m256i a, b;
+} ivec;
+typedef struct {
+  __m256d a, b, c, d;
+} dvec;
+
+static inline vec v_load(const float *p) { return (vec){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static inline void v_store(float *p, vec v) {
+  _mm256_storeu_ps(p, v.a);
+  _mm256_storeu_ps(p + 8, v.b);
+}
+static inline vec v_add(vec x, vec y) { return (vec){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+static inline ivec v_key(vec v) {
+  const __m256i mask = _mm256_set1_epi32(KEY_MASK);
+  return (ivec){_mm256_and_si256(_mm256_castps_si256(v.a), mask), _mm256_and_si256(_mm256_castps_si256(v.b), mask)};
+}
+static inline uint32_t v_greater(vec v, int32_t key) {
+  const __m256i limit = _mm256_set1_epi32(key);
+  ivec k = v_key(v);
+  uint32_t low = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.a, limit)));
+  uint32_t high = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.b, limit)));
+  return low | high << 8;
+}
+static inline void compress_half(__m256 v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
+  __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)compress_table[mask]));
+  _mm256_storeu_si256((__m256i *)indices, _mm256_add_epi32(order, _mm256_set1_epi32(base)));
+  _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(v, order));
+}
+/* writes whole registers: up to 16 entries may be overwritten, of which popcount(mask) are valid */
+static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
+  int low = __builtin_popcount(mask & 0xff);
+  compress_half(v.a, mask & 0xff, base, indices, values);
+  compress_half(v.b, mask >> 8, base + 8, indices + low, values + low);
+}
+static inline __m256 zero_half(__m256 v, uint32_t mask) {
+  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  __m256i hit = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bit), bit);
+  return _mm256_andnot_ps(_mm256_castsi256_ps(hit), v);
+}
+static inline vec v_zero_at(vec v, uint32_t mask) {
+  return (vec){zero_half(v.a, mask & 0xff), zero_half(v.b, mask >> 8)};
+}
+
+static inline vec v_abs(vec v) {
+  ivec k = v_key(v);
+  return (vec){_mm256_castsi256_ps(k.a), _mm256_castsi256_ps(k.b)};
+}
+static inline vec v_plus(vec v, float constant) {
+  const __m256 c = _mm256_set1_ps(constant);
+  return (vec){_mm256_add_ps(v.a, c), _mm256_add_ps(v.b, c)};
+}
+static inline __m256i exponent_half(__m256 v) {
+  return _mm256_sub_epi32(_mm256_srli_epi32(_mm256_castps_si256(v), 23), _mm256_set1_epi32(127));
+}
+static inline ivec v_exponent(vec v) { return (ivec){exponent_half(v.a), exponent_half(v.b)}; }
+static inline __m256 mantissa_half(__m256 v) {
+  __m256i low = _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x007fffff));
+  return _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_set1_epi32(0x3f800000)));
+}
+static inline vec v_mantissa(vec v) { return (vec){mantissa_half(v.a), mantissa_half(v.b)}; }
+
+static inline ivec i_zero(void) { return (ivec){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+static inline ivec i_add(ivec x, ivec y) { return (ivec){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+static inline ivec i_max(ivec x, ivec y) { return (ivec){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+static inline void i_store(int32_t *p, ivec v) {
+  _mm256_storeu_si256((__m256i *)p, v.a);
+  _mm256_storeu_si256((__m256i *)(p + 8), v.b);
+}
+
+static inline dvec d_load(const double *p) {
+  return (dvec){_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4), _mm256_loadu_pd(p + 8), _mm256_loadu_pd(p + 12)};
+}
+static inline void d_store(double *p, dvec d) {
+  _mm256_storeu_pd(p, d.a);
+  _mm256_storeu_pd(p + 4, d.b);
+  _mm256_storeu_pd(p + 8, d.c);
+  _mm256_storeu_pd(p + 12, d.d);
+}
+static inline dvec d_widen(vec v) {
+  return (dvec){_mm256_cvtps_pd(_mm256_castps256_ps128(v.a)), _mm256_cvtps_pd(_mm256_extractf128_ps(v.a, 1)),
+                _mm256_cvtps_pd(_mm256_castps256_ps128(v.b)), _mm256_cvtps_pd(_mm256_extractf128_ps(v.b, 1))};
+}
+static inline dvec d_add(dvec x, dvec y) {
+  return (dvec){_mm256_add_pd(x.a, y.a), _mm256_add_pd(x.b, y.b), _mm256_add_pd(x.c, y.c), _mm256_add_pd(x.d, y.d)};
+}
+static inline dvec d_mul(dvec x, dvec y) {
+  return (dvec){_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b), _mm256_mul_pd(x.c, y.c), _mm256_mul_pd(x.d, y.d)};
+}
+static inline __m256d excess_quarter(__m256d a, __m256d t) {
+  return _mm256_and_pd(_mm256_cmp_pd(a, t, _CMP_NLE_UQ), _mm256_sub_pd(a, t));
+}
+/* a - t where a > t or a is NaN, else 0 */
+static inline dvec d_excess(dvec x, double t) {
+  const __m256d c = _mm256_set1_pd(t);
+  return (dvec){excess_quarter(x.a, c), excess_quarter(x.b, c), excess_quarter(x.c, c), excess_quarter(x.d, c)};
+}
+
+#endif

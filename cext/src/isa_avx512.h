@@ -1,0 +1,65 @@
+/* 16 lanes in one 512-bit register; compaction to a register, then a store (compress-to-memory is slower). */
+#ifndef SANDTABLE_ISA_AVX512_H
+#define SANDTABLE_ISA_AVX512_H
+
+#include "common.h"
+#include <immintrin.h>
+
+#define ISA_NAME "avx512"
+#define ISA_KERNELS kernels_avx512
+
+typedef __m512 vec;
+typedef __m512i ivec;
+typedef struct {
+  __m512d a, b;
+} dvec;
+
+static inline vec v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
+static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline ivec v_key(vec v) { return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK)); }
+static inline uint32_t v_greater(vec v, int32_t key) {
+  return _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
+}
+/* writes whole registers: 16 entries are overwritten, of which popcount(mask) are valid */
+static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
+  const ivec lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  ivec index = _mm512_add_epi32(lanes, _mm512_set1_epi32(base));
+  _mm512_storeu_si512(indices, _mm512_maskz_compress_epi32((__mmask16)mask, index));
+  _mm512_storeu_ps(values, _mm512_maskz_compress_ps((__mmask16)mask, v));
+}
+static inline vec v_zero_at(vec v, uint32_t mask) { return _mm512_maskz_mov_ps((__mmask16)~mask, v); }
+
+static inline vec v_abs(vec v) { return _mm512_castsi512_ps(v_key(v)); }
+static inline vec v_plus(vec v, float constant) { return _mm512_add_ps(v, _mm512_set1_ps(constant)); }
+static inline ivec v_exponent(vec v) {
+  return _mm512_sub_epi32(_mm512_srli_epi32(_mm512_castps_si512(v), 23), _mm512_set1_epi32(127));
+}
+static inline vec v_mantissa(vec v) {
+  ivec low = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x007fffff));
+  return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_set1_epi32(0x3f800000)));
+}
+
+static inline ivec i_zero(void) { return _mm512_setzero_si512(); }
+static inline ivec i_add(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
+static inline ivec i_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }
+static inline void i_store(int32_t *p, ivec v) { _mm512_storeu_si512(p, v); }
+
+static inline dvec d_load(const double *p) { return (dvec){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)}; }
+static inline void d_store(double *p, dvec d) {
+  _mm512_storeu_pd(p, d.a);
+  _mm512_storeu_pd(p + 8, d.b);
+}
+static inline dvec d_widen(vec v) {
+  return (dvec){_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))};
+}
+static inline dvec d_add(dvec x, dvec y) { return (dvec){_mm512_add_pd(x.a, y.a), _mm512_add_pd(x.b, y.b)}; }
+static inline dvec d_mul(dvec x, dvec y) { return (dvec){_mm512_mul_pd(x.a, y.a), _mm512_mul_pd(x.b, y.b)}; }
+/* a - t where a > t or a is NaN, else 0 */
+static inline dvec d_excess(dvec x, double t) {
+  const __m512d c = _mm512_set1_pd(t);
+  return (dvec){_mm512_maskz_sub_pd(_mm512_cmp_pd_mask(x.a, c, _CMP_NLE_UQ), x.a, c),
+                _mm512_maskz_sub_pd(_mm512_cmp_pd_mask(x.b, c, _CMP_NLE_UQ), x.b, c)};
+}
+
+#endif

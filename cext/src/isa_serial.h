@@ -1,0 +1,115 @@
+/* 16 lanes in plain C: the baseline of every processor, and the definition that the other two must equal bit for bit.
+ */
+#ifndef SANDTABLE_ISA_SERIAL_H
+#define SANDTABLE_ISA_SERIAL_H
+
+#include "common.h"
+
+#define ISA_NAME "serial"
+#define ISA_KERNELS kernels_serial
+
+typedef struct {
+  float lane[LANES];
+} vec;
+typedef struct {
+  int32_t lane[LANES];
+} ivec;
+typedef struct {
+  double lane[LANES];
+} dvec;
+
+#define EACH_LANE for (int l = 0; l < LANES; l++)
+
+static inline vec v_load(const float *p) {
+  vec v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+static inline void v_store(float *p, vec v) { memcpy(p, &v, sizeof v); }
+static inline vec v_add(vec a, vec b) {
+  EACH_LANE a.lane[l] += b.lane[l];
+  return a;
+}
+static inline ivec v_key(vec v) {
+  ivec k;
+  memcpy(&k, &v, sizeof k);
+  EACH_LANE k.lane[l] &= KEY_MASK;
+  return k;
+}
+static inline uint32_t v_greater(vec v, int32_t key) {
+  ivec k = v_key(v);
+  uint32_t mask = 0;
+  EACH_LANE mask |= (uint32_t)(k.lane[l] > key) << l;
+  return mask;
+}
+static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
+  for (; mask; mask &= mask - 1) {
+    int l = __builtin_ctz(mask);
+    *indices++ = base + l;
+    *values++ = v.lane[l];
+  }
+}
+static inline vec v_zero_at(vec v, uint32_t mask) {
+  EACH_LANE v.lane[l] = mask >> l & 1 ? 0.0f : v.lane[l];
+  return v;
+}
+
+static inline vec v_abs(vec v) {
+  ivec k = v_key(v);
+  memcpy(&v, &k, sizeof v);
+  return v;
+}
+static inline vec v_plus(vec v, float constant) {
+  EACH_LANE v.lane[l] += constant;
+  return v;
+}
+/* exponent and mantissa of positive normal numbers */
+static inline ivec v_exponent(vec v) {
+  ivec k = v_key(v);
+  EACH_LANE k.lane[l] = (k.lane[l] >> 23) - 127;
+  return k;
+}
+static inline vec v_mantissa(vec v) {
+  ivec k = v_key(v);
+  EACH_LANE k.lane[l] = (k.lane[l] & 0x007fffff) | 0x3f800000;
+  memcpy(&v, &k, sizeof v);
+  return v;
+}
+
+static inline ivec i_zero(void) { return (ivec){{0}}; }
+static inline ivec i_add(ivec a, ivec b) {
+  EACH_LANE a.lane[l] += b.lane[l];
+  return a;
+}
+static inline ivec i_max(ivec a, ivec b) {
+  EACH_LANE a.lane[l] = a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l];
+  return a;
+}
+static inline void i_store(int32_t *p, ivec v) { memcpy(p, &v, sizeof v); }
+
+static inline dvec d_load(const double *p) {
+  dvec d;
+  memcpy(&d, p, sizeof d);
+  return d;
+}
+static inline void d_store(double *p, dvec d) { memcpy(p, &d, sizeof d); }
+static inline dvec d_widen(vec v) {
+  dvec d;
+  EACH_LANE d.lane[l] = (double)v.lane[l];
+  return d;
+}
+static inline dvec d_add(dvec a, dvec b) {
+  EACH_LANE a.lane[l] += b.lane[l];
+  return a;
+}
+static inline dvec d_mul(dvec a, dvec b) {
+  EACH_LANE a.lane[l] *= b.lane[l];
+  return a;
+}
+/* a - t where a > t or a is NaN, else 0 */
+static inline dvec d_excess(dvec a, double t) {
+  EACH_LANE a.lane[l] = a.lane[l] <= t ? 0.0 : a.lane[l] - t;
+  return a;
+}
+
+#endif

@@ -1,0 +1,10 @@
+/* The inner loops for avx2; setup.py gives this file its compiler flags. */
+#if defined(__x86_64__)
+#include "isa_avx2.h"
+
+#include "inner_moments.h"
+#include "inner_select.h"
+#include "inner_table.h"
+#else
+typedef int not_on_this_processor; /* an empty file is not C */
+#endif

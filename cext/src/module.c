@@ -1,0 +1,229 @@
+/* cext._kernels: the Python binding. Arguments are positional and complete here; cext/__init__.py gives them names,
+ * defaults and types. Every kernel runs with the GIL released. */
+#include "arguments.h"
+#include "moments.h"
+#include "select.h"
+#include "sparse.h"
+#include "topk.h"
+
+#define METHOD(name) static PyObject *py_##name(PyObject *module, PyObject *const *args, Py_ssize_t count)
+#define OPEN(name, wanted)                                                                                             \
+  (void)module, (void)args;                                                                                            \
+  struct call call = {.function = #name};                                                                              \
+  (void)call;                                                                                                          \
+  if (!has_arguments(#name, count, wanted))                                                                            \
+  return NULL
+
+/* ---- selection ---- */
+
+static bool take_threshold(const char *function, PyObject *object, double *threshold) {
+  if (!take_double(function, object, "threshold", threshold))
+    return false;
+  if (*threshold == *threshold)
+    return true;
+  PyErr_Format(PyExc_ValueError, "%s: threshold = nan: any number is allowed", function);
+  return false;
+}
+
+static PyObject *select_above(struct call *call, struct selection *s, PyObject *const *args) {
+  struct payload out;
+  double threshold;
+  int threads;
+  int64_t selected;
+  if (!take_threshold(call->function, args[0], &threshold) ||
+      !take_entries(call, args[1], args[2], true, &out.indices, &out.values, &out.capacity) ||
+      !take_threads(call->function, args[3], &threads))
+    return finish(call, NULL);
+  s->key = s->key_after = threshold_key(threshold);
+  s->cut = s->n;
+  Py_BEGIN_ALLOW_THREADS;
+  selected = run_selection(s, &out, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(call, PyLong_FromLongLong(selected));
+}
+
+METHOD(threshold_select) {
+  OPEN(threshold_select, 5);
+  struct selection s = {.gradient = NULL};
+  if (!take_vector(&call, args[0], "x", false, &s.x, &s.n))
+    return finish(&call, NULL);
+  return select_above(&call, &s, args + 1);
+}
+
+static bool take_feedback(struct call *call, PyObject *const *args, const float **gradient, float **residual,
+                          int64_t *n) {
+  float *start;
+  int64_t residual_n;
+  if (!take_vector(call, args[0], "gradient", false, &start, n) ||
+      !take_vector(call, args[1], "residual", true, residual, &residual_n))
+    return false;
+  *gradient = start;
+  return same_length(call->function, "gradient", *n, "residual", residual_n);
+}
+
+METHOD(threshold_select_feedback) {
+  OPEN(threshold_select_feedback, 6);
+  struct selection s = {.zero = true};
+  if (!take_feedback(&call, args, &s.gradient, &s.x, &s.n))
+    return finish(&call, NULL);
+  return select_above(&call, &s, args + 2);
+}
+
+METHOD(topk_workspace) {
+  OPEN(topk_workspace, 2);
+  int64_t n, k;
+  if (!take_int(call.function, args[0], "n", 0, INT32_MAX, &n) || !take_int(call.function, args[1], "k", 0, n, &k))
+    return NULL;
+  return PyLong_FromLongLong(topk_workspace_bytes(n, k));
+}
+
+static bool enough(const char *function, const char *name, int64_t given, int64_t needed) {
+  if (given >= needed)
+    return true;
+  PyErr_Format(PyExc_ValueError, "%s: %s has room for %lld, needed are %lld", function, name, (long long)given,
+               (long long)needed);
+  return false;
+}
+
+static PyObject *select_largest(struct call *call, const float *gradient, float *x, int64_t n, PyObject *const *args) {
+  struct payload out;
+  void *workspace;
+  int64_t k, bytes;
+  int threads;
+  if (!take_int(call->function, args[0], "k", 0, n, &k) ||
+      !take_entries(call, args[1], args[2], true, &out.indices, &out.values, &out.capacity) ||
+      !enough(call->function, "out indices", out.capacity, k) ||
+      !take_array(call, args[3], "workspace", BYTES, true, &workspace, &bytes) ||
+      !enough(call->function, "workspace", bytes, topk_workspace_bytes(n, k)) ||
+      !take_threads(call->function, args[4], &threads))
+    return finish(call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  k = topk(gradient, x, n, k, &out, workspace, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(call, PyLong_FromLongLong(k));
+}
+
+METHOD(topk_select) {
+  OPEN(topk_select, 6);
+  float *x;
+  int64_t n;
+  if (!take_vector(&call, args[0], "x", false, &x, &n))
+    return finish(&call, NULL);
+  return select_largest(&call, NULL, x, n, args + 1);
+}
+
+METHOD(topk_select_feedback) {
+  OPEN(topk_select_feedback, 7);
+  const float *gradient;
+  float *residual;
+  int64_t n;
+  if (!take_feedback(&call, args, &gradient, &residual, &n))
+    return finish(&call, NULL);
+  return select_largest(&call, gradient, residual, n, args + 2);
+}
+
+/* ---- moments ---- */
+
+static PyObject *sum_up(struct call *call, const float *gradient, float *x, int64_t n, PyObject *threads_argument) {
+  struct moments m;
+  int threads;
+  if (!take_threads(call->function, threads_argument, &threads))
+    return finish(call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  m = compute_moments(gradient, x, n, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(call, Py_BuildValue("LLdddd", (long long)n, (long long)m.nonzero, m.sum_abs, m.sum_squares, m.sum_log,
+                                    m.max_abs));
+}
+
+METHOD(moments) {
+  OPEN(moments, 2);
+  float *x;
+  int64_t n;
+  if (!take_vector(&call, args[0], "x", false, &x, &n))
+    return finish(&call, NULL);
+  return sum_up(&call, NULL, x, n, args[1]);
+}
+
+METHOD(moments_feedback) {
+  OPEN(moments_feedback, 3);
+  const float *gradient;
+  float *residual;
+  int64_t n;
+  if (!take_feedback(&call, args, &gradient, &residual, &n))
+    return finish(&call, NULL);
+  return sum_up(&call, gradient, residual, n, args[2]);
+}
+
+METHOD(tail_moments) {
+  OPEN(tail_moments, 3);
+  float *x;
+  int64_t n;
+  double threshold;
+  int threads;
+  struct tail_sums t;
+  if (!take_vector(&call, args[0], "x", false, &x, &n) || !take_threshold(call.function, args[1], &threshold) ||
+      !take_threads(call.function, args[2], &threads))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  t = compute_tail(x, n, threshold, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_BuildValue("Ldd", (long long)t.count, t.sum, t.sum_squares));
+}
+
+/* ---- module ---- */
+
+METHOD(use) {
+  OPEN(use, 1);
+  const char *name = PyUnicode_AsUTF8(args[0]);
+  const struct kernels *kernels = name ? find_kernels(name) : NULL;
+  if (kernels == NULL) {
+    if (!PyErr_Occurred())
+      PyErr_Format(PyExc_ValueError, "simd level %R: not known, or not supported by this processor", args[0]);
+    return NULL;
+  }
+  activate_kernels(kernels);
+  Py_RETURN_NONE;
+}
+
+METHOD(simd) {
+  OPEN(simd, 0);
+
+  return PyUnicode_FromString(active_kernels()->name);
+}
+
+METHOD(supported) {
+  OPEN(supported, 1);
+  const char *name = PyUnicode_AsUTF8(args[0]);
+  return name ? PyBool_FromLong(find_kernels(name) != NULL) : NULL;
+}
+
+#define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
+
+static PyMethodDef methods[] = {
+    ENTRY(threshold_select),
+    ENTRY(threshold_select_feedback),
+    ENTRY(topk_workspace),
+    ENTRY(topk_select),
+    ENTRY(topk_select_feedback),
+    ENTRY(moments),
+    ENTRY(moments_feedback),
+    ENTRY(tail_moments),
+    ENTRY(use),
+    ENTRY(simd),
+    ENTRY(supported),
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_kernels", .m_size = 0, .m_methods = methods};
+
+extern PyMethodDef sparse_methods[]; /* module_sparse.c */
+
+PyMODINIT_FUNC PyInit__kernels(void) {
+  PyObject *module = PyModule_Create(&definition);
+  if (module && PyModule_AddFunctions(module, sparse_methods) != 0) {
+    Py_DECREF(module);
+    return NULL;
+  }
+  return module;
+}

@@ -1,0 +1,24 @@
+/* Moments of |x| for the statistical thresholds (SIDCo, GaussianK, RedSync). */
+#ifndef SANDTABLE_MOMENTS_H
+#define SANDTABLE_MOMENTS_H
+
+#include "common.h"
+
+struct moments {
+  int64_t nonzero;
+  double sum_abs, sum_squares, sum_log, max_abs;
+};
+
+struct tail_sums {
+  int64_t count;
+  double sum, sum_squares;
+};
+
+/* gradient NULL: x is only read; else x += gradient first. A NaN makes every sum and the maximum NaN. The result is
+ * the same, bit for bit, for any number of threads and any instruction set. */
+struct moments compute_moments(const float *gradient, float *x, int64_t n, int threads);
+
+/* Sums of |x| - threshold over |x| > threshold; a NaN counts and makes the sums NaN. threshold is not NaN. */
+struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int threads);
+
+#endif

@@ -1,0 +1,38 @@
+/* Threads for the length of one call: no pool, no state, nothing left behind after a return or a fork.
+ *
+ * A pool would be shared with, or fight with, the OpenMP pool of torch; starting a thread costs some 20 microseconds
+ * here, which the callers weigh by giving small vectors one thread.
+ */
+#ifndef SANDTABLE_PARALLEL_H
+#define SANDTABLE_PARALLEL_H
+
+#include "common.h"
+
+/* Hands out the numbers 0 .. count-1 in ascending order. */
+struct tasks {
+  _Atomic int64_t next;
+  int64_t count;
+};
+
+static inline int64_t take_task(struct tasks *tasks) {
+  int64_t task = atomic_fetch_add_explicit(&tasks->next, 1, memory_order_relaxed);
+  return task < tasks->count ? task : -1;
+}
+
+/* Lets tasks append to one output in ascending order: each waits for the one before, takes its place, passes on. */
+struct appender {
+  _Atomic int64_t turn;
+  int64_t offset;
+};
+
+/* Returns where task `task` may write its `count` entries. Tasks are taken in ascending order, so the one that is
+ * waited for is always running or done: no deadlock, even if no second thread could be started. */
+int64_t append_in_order(struct appender *appender, int64_t task, int64_t count);
+
+/* Runs worker(context) on at most `threads` threads, this one included, and returns when all are done. */
+void run_workers(void (*worker)(void *context), void *context, int threads);
+
+/* Threads worth starting for n elements: one for each `grain`, at most `threads`. */
+int useful_threads(int64_t n, int64_t grain, int threads);
+
+#endif

@@ -1,0 +1,57 @@
+/* The listed places of a vector: checked, added to, cleared, gathered. */
+#include "sparse.h"
+#include "parallel.h"
+
+enum { CHUNK = 32768 };
+
+int64_t find_bad_index(const struct entries *list, int64_t n, bool *strictly_ascending) {
+  uint32_t largest = 0; /* a negative index is a huge unsigned one */
+  int32_t disorder = 0;
+  for (int64_t i = 0; i < list->count; i++)
+    largest = (uint32_t)list->indices[i] > largest ? (uint32_t)list->indices[i] : largest;
+  for (int64_t i = 1; i < list->count; i++)
+    disorder |= list->indices[i] <= list->indices[i - 1];
+  *strictly_ascending = !disorder;
+  if (list->count == 0 || (int64_t)largest < n)
+    return -1;
+  int64_t bad = 0;
+  while ((int64_t)(uint32_t)list->indices[bad] < n)
+    bad++;
+  return bad;
+}
+
+struct scatter_job {
+  float *out;
+  const struct entries *list;
+  float scale;
+  struct tasks chunks;
+};
+
+static void scatter_worker(void *context) {
+  struct scatter_job *job = context;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
+    int64_t end = min64(job->list->count, (c + 1) * CHUNK);
+    if (job->scale == 1.0f)
+      for (int64_t i = c * CHUNK; i < end; i++)
+        job->out[job->list->indices[i]] += job->list->values[i];
+    else
+      for (int64_t i = c * CHUNK; i < end; i++)
+        job->out[job->list->indices[i]] += job->scale * job->list->values[i];
+  }
+}
+
+void scatter_add(float *out, const struct entries *list, float scale, bool ascending, int threads) {
+  struct scatter_job job = {.out = out, .list = list, .scale = scale};
+  job.chunks.count = (list->count + CHUNK - 1) / CHUNK;
+  run_workers(scatter_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
+}
+
+void zero_at(float *x, const struct entries *list) {
+  for (int64_t i = 0; i < list->count; i++)
+    x[list->indices[i]] = 0.0f;
+}
+
+void gather(const float *x, const struct entries *list, float *values) {
+  for (int64_t i = 0; i < list->count; i++)
+    values[i] = x[list->indices[i]];
+}
