@@ -1,0 +1,278 @@
+"""What a run folder shows: seconds of each stage by step and rank, and the points to which cost laws are fitted.
+
+Nothing is fitted here. The first steps of a run are left out as warm-up (allocators, caches, lazily built kernels).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolkit import experiment as experiments
+from toolkit import registry
+from toolkit.errors import UserError
+from toolkit.experiment import Experiment
+from toolkit.trace import Span, read_run
+
+Array = NDArray[np.float64]
+IN_STEP = ("data", "forward", "backward", "compress", "wait", "merge", "optimize")
+WARM_UP = 5  # steps, or a quarter of a short run
+CLOSE = 0.95  # share of an exchange whose time must be certain for it to be used
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read. ranks: the spans of each rank; tensors: (name, elements) in forward order."""
+
+    folder: Path
+    experiment: Experiment
+    header: dict[str, Any]
+    ranks: list[list[Span]]
+    result: dict[str, Any]
+    environment: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def workers(self) -> int:
+        return len(self.ranks)
+
+    @property
+    def cores(self) -> int:
+        """Cores of the host that the ranks shared; 0 where the run does not say."""
+        return int(self.header.get("cores") or self.environment.get("cores") or 0)
+
+    @property
+    def hosts(self) -> int:
+        """Number of hosts that the ranks ran on."""
+        named = self.header.get("hosts", 1)
+        return max(1, len(set(named)) if isinstance(named, list) else int(named))
+
+    @property
+    def tensors(self) -> list[tuple[str, int]]:
+        return [(str(name), int(elements)) for name, elements in self.header["tensors"]]
+
+    @property
+    def steps(self) -> int:
+        return 1 + max((span.step for span in self.ranks[0] if span.what == "step"), default=-1)
+
+    @property
+    def first_step(self) -> int:
+        """The first step that is not warm-up."""
+        return min(WARM_UP, self.steps // 4)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder. UserError where a file is missing or damaged, or where no whole step was traced."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder: one written by 'python -m toolkit train … --out' is wanted")
+    header, ranks = read_run(folder)
+    experiment = experiments.load(folder / "config.toml")
+    tensors = header.get("tensors")
+    good = isinstance(tensors, list) and tensors and all(isinstance(row, list) and len(row) == 2 for row in tensors)
+    if not good:
+        raise UserError(f"{folder}/trace: header: tensors = {tensors!r}: a list of [name, elements] is wanted")
+    run = Run(folder, experiment, header, ranks, _json(folder / "result.json"), _json(folder / "environment.json"))
+    if run.steps < 2:
+        raise UserError(f"{folder}: {run.steps} steps: at least 2 traced steps are wanted")
+    return run
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+    return document if isinstance(document, dict) else {}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Seconds of one run, a row for each rank and step after warm-up, ranks one after the other.
+
+    data, rest, optimize, checkpoint: (rows,); forward, backward: (rows, tensors), per micro-batch where there are
+    several. rest is what a step holds beside its spans. rank: (rows,) whose row it is.
+    """
+
+    rank: NDArray[np.int64]
+    data: Array
+    forward: Array
+    backward: Array
+    optimize: Array
+    rest: Array
+
+    @property
+    def compute(self) -> Array:
+        """Seconds of data, forward and backward of each row (rows,)."""
+        return np.asarray(self.data + self.forward.sum(axis=1) + self.backward.sum(axis=1))
+
+
+def observe_steps(run: Run) -> Steps:
+    """Fold the main-lane spans of each rank and step. Steps in which a rank had no data do not count."""
+    place = {name: i for i, (name, _) in enumerate(run.tensors)}
+    micro = run.experiment.pipeline.accumulation
+    rows: list[tuple[int, float, Array, Array, float, float]] = []
+    for rank, spans in enumerate(run.ranks):
+        for grouped in _by_step(spans, run.first_step):
+            step = next((span for span in grouped if span.what == "step"), None)
+            if step is None or not any(span.what == "backward" for span in grouped):
+                continue
+            inside = [s for s in grouped if s.what in IN_STEP and s.start >= step.start - 1e-9 and s.end <= step.end]
+            rest = step.seconds - sum(span.seconds for span in inside)
+            data = sum(s.seconds for s in inside if s.what == "data") / micro
+            optimize = sum(s.seconds for s in inside if s.what == "optimize")
+            forward, backward = _tensor_seconds(inside, place, run.folder)
+            if not forward.any():
+                forward = 0.0 * backward
+            elif forward[-1] == forward.sum():  # only a total is known: in proportion to backward
+                share = backward / backward.sum() if backward.sum() > 0 else np.full_like(backward, 1 / len(backward))
+                forward = forward.sum() * share
+            rows.append((rank, data, forward[:-1] / micro, backward[:-1] / micro, optimize, max(0.0, rest)))
+    if not rows:
+        raise UserError(f"{run.folder}: no whole step after the {run.first_step} steps of warm-up")
+    columns = list(zip(*rows, strict=True))
+    whole = [np.asarray(column, dtype=float) for column in columns[1:]]
+    return Steps(np.asarray(columns[0], dtype=np.int64), *whole)
+
+
+def _tensor_seconds(spans: Iterable[Span], place: dict[str, int], folder: Path) -> tuple[Array, Array]:
+    """Seconds of forward and backward by tensor, (tensors + 1,); the last holds what has no tensor's name."""
+    forward, backward = np.zeros(len(place) + 1), np.zeros(len(place) + 1)
+    for span in spans:
+        if span.what not in ("forward", "backward"):
+            continue
+        if span.name and span.name not in place:
+            raise UserError(f"{folder}/trace: {span.what} '{span.name}': the header lists no such tensor")
+        (forward if span.what == "forward" else backward)[place.get(span.name, -1)] += span.seconds
+    backward[0] += backward[-1]  # what came after the last gradient belongs to the first tensor of the network
+    backward[-1] = 0.0
+    return forward, backward
+
+
+def _by_step(spans: Iterable[Span], first: int) -> Iterable[list[Span]]:
+    grouped: dict[int, list[Span]] = defaultdict(list)
+    for span in spans:
+        if span.step >= first:
+            grouped[span.step].append(span)
+    return [grouped[step] for step in sorted(grouped)]
+
+
+@dataclass(frozen=True)
+class CallPoint:
+    """One call of a compressor, a merge or an optimizer: of n elements k were selected or merged, in `seconds`."""
+
+    elements: int
+    entries: int
+    seconds: float
+    density: float = 1.0
+
+
+def compress_points(run: Run) -> list[CallPoint]:
+    """Calls of the run's own compressor, without warm-up and without steps that were sent dense on purpose."""
+    sparse = registry.COMPRESSORS[run.experiment.compression.name].wire == "sparse"
+    points = []
+    for span in _stage(run, "compress"):
+        detail = span.detail or {}
+        density = float(detail.get("density", 1.0))
+        if not sparse or density < 1.0:
+            points.append(
+                CallPoint(int(detail.get("elements", 0)), int(detail.get("selected", 0)), span.seconds, density)
+            )
+    return points
+
+
+def merge_points(run: Run) -> dict[str, list[CallPoint]]:
+    """Merges by wire; entries count over all ranks for "sparse" and are 0 for "dense" (elements say it all)."""
+    wires = _wires(run)
+    points: dict[str, list[CallPoint]] = {"dense": [], "sparse": []}
+    for span in _stage(run, "merge"):
+        detail = span.detail or {}
+        wire = wires.get((span.step, span.name), "dense")
+        entries = int(detail.get("entries", 0)) if wire == "sparse" else 0
+        points[wire].append(CallPoint(int(detail.get("elements", 0)), entries, span.seconds))
+    return points
+
+
+def optimize_points(run: Run) -> list[CallPoint]:
+    """Optimizer steps: n parameters of the model."""
+    elements = sum(size for _, size in run.tensors)
+    return [CallPoint(elements, 0, span.seconds) for span in _stage(run, "optimize")]
+
+
+def achieved_density(run: Run) -> float | None:
+    """Selected over wanted entries, as a ratio of sums over calls and ranks; None where nothing sparse was sent."""
+    if registry.COMPRESSORS[run.experiment.compression.name].wire != "sparse":
+        return None
+    points = compress_points(run)
+    wanted = sum(max(1, int(point.elements * point.density)) for point in points)
+    return sum(point.entries for point in points) / wanted if wanted else None
+
+
+def _stage(run: Run, what: str) -> list[Span]:
+    return [span for spans in run.ranks for span in spans if span.what == what and span.step >= run.first_step]
+
+
+def _wires(run: Run) -> dict[tuple[int, str], str]:
+    """How each bucket of each step travelled, told by the density of its compress span."""
+    if run.experiment.exchange == "dense":
+        return {}
+    sparse = {}
+    for span in run.ranks[0]:
+        if span.what == "compress" and float((span.detail or {}).get("density", 1.0)) < 1.0:
+            sparse[span.step, span.name] = "sparse"
+    return sparse
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """One exchange whose duration is known: from when it could start to the completion that a blocked rank saw."""
+
+    wire: str
+    workers: int
+    bytes: tuple[int, ...]
+    seconds: float
+    queued: bool
+
+
+def observe_exchanges(run: Run) -> list[Exchanged]:
+    """Exchanges with an exact end. Operations run one at a time, in the order in which their last rank launched them.
+
+    An operation can start when its last rank has launched it and the one before it is complete. Nobody sees that
+    completion while all ranks compute, only that it lies before the first rank found it done; where this leaves the
+    start open by more than a twentieth of the duration, the operation is left out.
+    """
+    wires = _wires(run)
+    launched: dict[tuple[int, str], list[Span]] = defaultdict(list)
+    for span in _stage(run, "communicate"):
+        launched[span.step, span.name].append(span)
+    ready = {key: max(s.start for s in spans) for key, spans in launched.items() if len(spans) == run.workers}
+    observed: list[Exchanged] = []
+    step, earliest, latest = -1, 0.0, 0.0  # when the operation before was complete
+    for key in sorted(ready, key=lambda key: (key[0], ready[key])):
+        if key[0] != step:
+            step, earliest, latest = key[0], 0.0, 0.0
+        spans = sorted(launched[key], key=lambda s: s.rank)
+        exact = [s.end for s in spans if (s.detail or {}).get("exact_end", 1.0) > 0]
+        start, last_start = max(ready[key], earliest), max(ready[key], latest)
+        if exact:
+            end = float(np.mean(exact))
+            if end - last_start > CLOSE * (end - start):
+                sizes = tuple(s.bytes for s in spans)
+                wire = wires.get(key, "dense")
+                observed.append(Exchanged(wire, run.workers, sizes, end - start, earliest > ready[key]))
+            earliest = latest = end
+        else:
+            earliest, latest = start, min(s.end for s in spans)
+    return observed
