@@ -89,7 +89,7 @@ def test_sparse_payloads_are_ascending_in_range_and_hold_the_entries(name: str, 
     assert payload.values.dtype == torch.float32
     indices = payload.indices.long()
     assert bool((indices[1:] > indices[:-1]).all())
-    assert indices.numel() == 0 or (0 <= int(indices[0]) and int(indices[-1]) < x.numel())
+    assert indices.numel() == 0 or (int(indices[0]) >= 0 and int(indices[-1]) < x.numel())
     assert payload.values.numpy().tobytes() == x[indices].numpy().tobytes()
     assert bits(x) == bits(before)
     if COMPRESSORS[name].exact_count:

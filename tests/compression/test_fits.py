@@ -69,7 +69,8 @@ def test_no_spread_no_mass_and_no_number(name: str) -> None:
     assert FITS[name](zero, 0.001) == 0.0
     assert not math.isfinite(FITS[name](Shape(math.nan, math.nan, math.nan), 0.001))
     assert not math.isfinite(FITS[name](Shape(math.inf, math.nan, math.inf), 0.001))
-    assert FITS[name](Shape(2.0, 3.0, 0.1), 1.0) == 0.0
+    for shape in (Shape(2.0, 3.0, 0.1), equal, zero):
+        assert FITS[name](shape, 1.0) == 0.0
 
 
 def test_shape_from_sums() -> None:

@@ -113,6 +113,8 @@ class Compressor(ABC):
         if isinstance(payload, SparsePayload):
             residual[payload.indices.long()] = 0.0
         else:
+            if payload.values.data_ptr() == residual.data_ptr():
+                payload = DensePayload(residual.clone())  # a payload may be the vector itself, but not the residual
             sent = payload.dense()
             residual.sub_(sent)
             residual[~sent.isfinite()] = 0.0  # inf - inf would leave a NaN behind for ever
@@ -122,5 +124,5 @@ class Compressor(ABC):
         """State for a checkpoint: tensors and plain numbers only."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - the default for those without state
         """Take back what `state_dict` gave."""

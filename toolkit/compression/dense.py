@@ -8,11 +8,11 @@ from toolkit.compression.base import Compressor, Context, DensePayload
 
 
 class Dense(Compressor):
-    """No compression: the payload is a copy of the vector, and the residual stays zero."""
+    """No compression: the payload is the vector itself, uncopied, and the residual stays zero."""
 
     def select(self, vector: torch.Tensor, context: Context) -> DensePayload:
         self._tell()
-        return DensePayload(vector.clone())
+        return DensePayload(vector)
 
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> DensePayload:
         self._tell()

@@ -1,7 +1,7 @@
 """Thresholds from moments: the three tail fits of SIDCo (MLSys 2021), as plain numbers in and out.
 
-A fit answers: above which threshold lies a share `ratio` of magnitudes with this mean (and variance, or mean logarithm)?
-All of them are scale-equivariant: magnitudes times c give the threshold times c.
+A fit answers: above which threshold lies a share `ratio` of magnitudes with this mean (and variance, or mean
+logarithm)? All of them are scale-equivariant: magnitudes times c give the threshold times c.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ def pareto(shape: Shape, ratio: float) -> float:
 
     κ -> 0 is the exponential; no variance (κ -> ∞) puts the whole mass at the mean.
     """
+    if ratio >= 1.0:
+        return 0.0
     if not math.isfinite(shape.mean) or not math.isfinite(shape.variance):
         return math.nan
     squared_mean = shape.mean * shape.mean
@@ -80,6 +82,8 @@ def pareto_parameters(shape: Shape) -> tuple[float, float]:
 
 def gamma(shape: Shape, ratio: float) -> float:
     """Gamma by Minka's closed-form estimate: s = ln μ − mean ln x; η = β·P⁻¹(α, 1−δ)."""
+    if ratio >= 1.0:
+        return 0.0
     if not (math.isfinite(shape.mean) and math.isfinite(shape.mean_log)):
         return math.nan
     if shape.mean == 0.0:

@@ -1,7 +1,7 @@
 """The passes over a vector that compressors are built of, by where the vector lies.
 
-float32 on the CPU runs in the C kernels, on the tensors' own memory. Everything else (CUDA tensors) runs the same passes
-in torch operations, with the same results: exact selections agree entry by entry, sums to rounding.
+float32 on the CPU runs in the C kernels, on the tensors' own memory. Everything else (CUDA tensors) runs the same
+passes in torch operations, with the same results: exact selections agree entry by entry, sums to rounding.
 Every selection comes back as fresh tensors (indices int32 ascending, values), so payloads never share memory.
 """
 

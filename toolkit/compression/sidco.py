@@ -58,7 +58,7 @@ class Sidco(SparseCompressor):
         if math.isfinite(threshold):
             selection = passes.above(vector, threshold)
             estimated = selection[0].numel()
-        if not estimated and not sums.sum_abs == 0.0:
+        if not estimated and sums.sum_abs != 0.0:
             selection = passes.topk(vector, k)
         self._adapt(estimated, k, threshold, context.density)
         return self.payload(
