@@ -35,7 +35,9 @@ def _read(kind: str, text: object) -> float | None:
     match = _PATTERN.fullmatch(text) if isinstance(text, str) else None
     if match is None or match.group(2) not in KINDS[kind]:
         return None
-    value = float(match.group(1)) * KINDS[kind][match.group(2)]
+    number, factor = float(match.group(1)), KINDS[kind][match.group(2)]
+    # 1e-6 is no float but 1e6 is: dividing gives 5e-05 for "50 us", multiplying its neighbour
+    value = number * factor if factor >= 1 else number / round(1 / factor)
     return value if math.isfinite(value) else None
 
 

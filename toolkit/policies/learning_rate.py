@@ -10,5 +10,5 @@ def learning_rate(section: OptimizerSection, step: int, steps_per_epoch: int) ->
     epoch = step / steps_per_epoch
     rate = section.learning_rate * section.gamma ** sum(1 for milestone in section.milestones if epoch >= milestone)
     if epoch < section.warmup_epochs:
-        rate *= (step + 1) / (section.warmup_epochs * steps_per_epoch)
+        rate *= min(1.0, (step + 1) / (section.warmup_epochs * steps_per_epoch))
     return rate
