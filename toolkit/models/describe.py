@@ -59,7 +59,7 @@ class Description:
 
 
 class _Ledger:
-    """Follows a forward pass: which module's parameters come next, and whose the latest arithmetic was."""
+    """Follows a forward pass: which parameters come next, and whose the latest arithmetic was."""
 
     def __init__(self, module: nn.Module, counter: FlopCounterMode) -> None:
         self.names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -95,8 +95,8 @@ def describe(module: nn.Module, example: Tensor) -> list[Row]:
     """One row a parameter tensor, in the order of the forward pass.
 
     example: a batch of inputs on the module's device; the meta device costs no memory. The arithmetic of a module
-    stands at its first tensor; that of a module without tensors of its own (attention, a shared output layer) at the tensor
-    before it. Parameters that the pass does not touch come last. The module is left as it was.
+    stands at its first tensor; that of a module without tensors of its own (attention, a shared output layer) at the
+    tensor before it. Parameters that the pass does not touch come last. The module is left as it was.
     """
     training = module.training
     counter = FlopCounterMode(display=False)

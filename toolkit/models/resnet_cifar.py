@@ -45,7 +45,7 @@ class CifarResNet(nn.Module):
         self.layer3 = self._stage(32, 64, blocks, stride=2)
         self.fc = nn.Linear(64, classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
     @staticmethod
