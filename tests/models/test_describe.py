@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from toolkit.errors import UserError
-from toolkit.models.describe import STANDARD, activation_bytes, describe, standard, to_csv, to_table
+from toolkit.models.describe import STANDARD, activation_bytes, describe, main, standard, to_csv, to_table
 
 FILES = Path(__file__).parents[2] / "exp_configs" / "networks"
 
@@ -20,7 +20,7 @@ def test_every_network_has_its_file_and_no_other():
 @pytest.mark.parametrize("name", STANDARD)
 def test_the_files_are_what_the_networks_are(name):
     assert (FILES / f"{name}.csv").read_text(encoding="utf-8") == to_csv(standard(name)), (
-        f"regenerate with toolkit.models.describe.write_csv(standard('{name}'), ...)"
+        "regenerate with python -m toolkit describe --csv exp_configs/networks"
     )
 
 
@@ -112,3 +112,13 @@ def test_the_table_and_the_file_say_the_same():
 def test_a_misspelt_network_is_named_with_the_nearest_known_one():
     with pytest.raises(UserError, match="did you mean 'vgg1"):
         standard("vgg")
+
+
+def test_the_command_prints_tables_and_writes_files(tmp_path, capsys):
+    assert main(["lenet", "charlstm"]) == 0
+    assert capsys.readouterr().out == f"{to_table(standard('lenet'))}\n{to_table(standard('charlstm'))}\n"
+    assert main(["lenet", "--csv", str(tmp_path)]) == 0
+    assert (tmp_path / "lenet.csv").read_text() == to_csv(standard("lenet"))
+    assert capsys.readouterr().out == f"{tmp_path / 'lenet.csv'}\n"
+    with pytest.raises(UserError, match=r"absent/lenet\.csv: cannot be written"):
+        main(["lenet", "--csv", str(tmp_path / "absent")])
