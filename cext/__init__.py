@@ -1,8 +1,8 @@
 """The kernels in C: selection, moments, merging and sparse optimizing of float32 vectors at memory speed.
 
 Arrays are one-dimensional and C-contiguous: float32 values, int32 indices, int64 offsets, a uint8 workspace. Kernels
-write only into what they are given, keep no state, start no threads beyond `threads`, and release the GIL. A wrong type,
-shape or order of an argument raises TypeError; a wrong length, range or overlap raises ValueError; nothing is written
+write only into what they are given, keep no state, start no threads beyond `threads`, and release the GIL. A wrong
+type or shape of an argument raises TypeError; a wrong length, range or overlap raises ValueError; nothing is written
 then. `cext.reference` has every function with the same signature in NumPy, and its docstrings define what is computed.
 
 Magnitudes are ordered by the bits of |x|: NaN above infinity above every finite number, so a NaN is always selected,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Moments(NamedTuple):
     """Sums over |x| in float64: enough for the exponential, gamma and Pareto fits and for mean and max thresholds."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs of a record
     """Elements."""
     nonzero: int
     """Elements that are not 0; a NaN is not 0."""

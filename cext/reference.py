@@ -144,7 +144,7 @@ def merge_sorted(
     """
     order = np.argsort(indices, kind="stable")
     merged, start = np.unique(indices[order], return_index=True)
-    ends = np.append(start[1:], len(order))
+    ends = np.append(start, len(order))[1:]
     for i, (index, first, end) in enumerate(zip(merged, start, ends, strict=True)):
         total = values[order[first]]
         for at in order[first + 1 : end]:

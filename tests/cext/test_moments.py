@@ -1,0 +1,75 @@
+"""Moments: near the exact sums, the same bits for every thread count and instruction set, NaN and infinity carried."""
+
+import math
+
+import numpy as np
+import pytest
+
+import cext
+from cext import reference
+
+
+def close(a, b, scale):
+    return a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= 1e-12 * scale
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+class TestMoments:
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_equals_reference(self, level, length, kind, threads, make, same):
+        gradient, before = make(length, kind, seed=1), make(length, kind, seed=2)
+        residual, wanted_residual = before.copy(), before.copy()
+        for got, wanted in (
+            (cext.moments(before, threads), reference.moments(before)),
+            (cext.moments_feedback(gradient, residual, threads), reference.moments_feedback(gradient, wanted_residual)),
+        ):
+            assert got[:2] == wanted[:2]
+            assert close(got.max_abs, wanted.max_abs, 0)
+            assert close(got.sum_abs, wanted.sum_abs, wanted.sum_abs)
+            assert close(got.sum_squares, wanted.sum_squares, wanted.sum_squares)
+            assert close(got.sum_log, wanted.sum_log, 40.0 * max(1, length))  # |ln| of a float reaches 100
+        assert same(residual, wanted_residual)
+
+    def test_tail_equals_reference(self, level, length, kind, make):
+        x = make(length, kind)
+        for threshold in (0.0, 0.25, 1.0, 3.0, -0.5):
+            for threads in (1, 2):
+                got, wanted = cext.tail_moments(x, threshold, threads), reference.tail_moments(x, threshold)
+                assert got[0] == wanted[0]
+                assert close(got[1], wanted[1], abs(wanted[1]))
+                assert close(got[2], wanted[2], abs(wanted[2]))
+
+
+@pytest.mark.parametrize("n", [5, 33, 20_011, 700_001, 1_500_003])
+def test_same_bits_on_every_instruction_set_and_thread_count(n, make):
+    x, gradient = make(n), make(n, seed=1)
+    before, outcomes = cext.simd(), set()
+    for level in cext.capabilities():
+        cext.use(level)
+        for threads in (1, 2, 3):
+            tail = cext.tail_moments(x, 0.7, threads)
+            outcomes.add((*cext.moments(x, threads), *cext.moments_feedback(gradient, x.copy(), threads), *tail))
+    cext.use(before)
+    assert len(outcomes) == 1
+
+
+def test_logarithms_are_those_of_libm(level):
+    x = np.array([0, 1, math.e, 1e-30, 3e38, 1e-45, -2], np.float32)
+    shifted = (np.abs(x) + np.float32(2.2e-16)).astype(np.float64)
+    assert cext.moments(x).sum_log == pytest.approx(math.fsum(map(math.log, shifted)), rel=1e-14)
+
+
+def test_long_products_of_mantissas_do_not_overflow(level):
+    x = np.full(300_000, np.nextafter(np.float32(2), np.float32(0)))
+    assert cext.moments(x).sum_log == pytest.approx(300_000 * math.log(float(x[0])), rel=1e-12)
+
+
+def test_nan_and_infinity_are_carried(level, make):
+    x = make(1000)
+    x[500] = np.inf
+    m = cext.moments(x)
+    assert (m.sum_abs, m.sum_squares, m.sum_log, m.max_abs) == (math.inf,) * 4
+    x[501] = -np.nan
+    m = cext.moments(x)
+    assert all(map(math.isnan, (m.sum_abs, m.sum_squares, m.sum_log, m.max_abs)))
+    assert m.nonzero == 1000

@@ -1,0 +1,139 @@
+"""Merging, adding, clearing and gathering at listed places."""
+
+import numpy as np
+import pytest
+
+import cext
+from cext import reference
+
+
+def lists(seed, count, universe, sizes):
+    """Ascending lists without repeats, concatenated: indices, values, offsets."""
+    rng = np.random.default_rng(seed)
+    parts = [np.sort(rng.choice(universe, size, replace=False)) for size in sizes[:count]]
+    indices = np.concatenate(parts).astype(np.int32) if parts else np.empty(0, np.int32)
+    offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
+    return indices, rng.standard_normal(len(indices)).astype(np.float32), offsets
+
+
+def merged(module, indices, values, offsets, room, threads=1):
+    out = room(len(indices))
+    count = module.merge_sorted(indices, values, offsets, *out, threads)
+    return out[0][:count], out[1][:count]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("universe", [300, 5000, 70_000, 2**31 - 1])
+@pytest.mark.parametrize("sizes", [[], [0], [5], [0, 0, 7], [100, 250, 3], [300] * 8, [1] * 33])
+def test_merge_equals_reference(level, threads, universe, sizes, room, same):
+    if universe > 70_000:
+        rng = np.random.default_rng(9)
+        parts = [np.unique(np.append(rng.integers(0, universe, s), universe - 1)) for s in sizes]
+        indices = np.concatenate(parts).astype(np.int32) if parts else np.empty(0, np.int32)
+        offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
+        values = rng.standard_normal(len(indices)).astype(np.float32)
+    else:
+        indices, values, offsets = lists(universe, len(sizes), universe, sizes)
+    got, wanted = (merged(m, indices, values, offsets, room, threads) for m in (cext, reference))
+    assert np.array_equal(got[0], wanted[0])
+    assert same(got[1], wanted[1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_merge_of_dense_lists(level, threads, room, same):
+    indices, values, offsets = lists(1, 4, 400_000, [60_000, 120_000, 1, 200_000])
+    got = merged(cext, indices, values, offsets, room, threads)
+    total, seen = np.zeros(400_000, np.float32), np.zeros(400_000, bool)
+    for p in range(4):
+        part = slice(offsets[p], offsets[p + 1])
+        total[indices[part]] += values[part]
+        seen[indices[part]] = True
+    assert np.array_equal(got[0], np.flatnonzero(seen))
+    assert same(got[1], total[seen])
+
+
+def test_merge_adds_in_rank_order_and_keeps_signed_zero(level, room, same):
+    indices = np.array([3, 3, 3, 8, 9, 9], np.int32)
+    values = np.array([1e8, 1, -1e8, -0.0, -0.0, 0.0], np.float32)
+    offsets = np.array([0, 1, 2, 5, 6], np.int64)
+    got = merged(cext, indices, values, offsets, room)
+    wanted = np.float32(np.float32(1e8) + np.float32(1)) + np.float32(-1e8)
+    assert got[0].tolist() == [3, 8, 9]
+    assert same(got[1], np.array([wanted, -0.0, 0.0], np.float32))
+
+
+def test_merge_carries_nan_and_keeps_repeats_of_one_list(level, room):
+    got = merged(
+        cext, np.array([1, 1, 2, 2], np.int32), np.array([1, 2, np.nan, 1], np.float32), np.array([0, 3, 4]), room
+    )
+    assert got[0].tolist() == [1, 2]
+    assert got[1][0] == 3
+    assert np.isnan(got[1][1])
+
+
+@pytest.mark.parametrize(
+    ("indices", "offsets", "message"),
+    [
+        ([1, 0], [0, 2], r"indices\[1\] = 0: each list must ascend"),
+        ([-1, 0], [0, 2], r"indices\[0\] = -1: each list must ascend"),
+        ([0, 1], [0, 1], "offsets must rise from 0 to the 2 entries"),
+        ([0, 1], [0, 3, 2], "offsets must rise"),
+        ([0, 1], [], "offsets must rise"),
+    ],
+)
+def test_merge_refuses(level, indices, offsets, message, room):
+    arguments = np.array(indices, np.int32), np.ones(2, np.float32), np.array(offsets, np.int64)
+    with pytest.raises(ValueError, match=message):
+        cext.merge_sorted(*arguments, *room(2))
+
+
+def test_merge_refuses_too_little_room(room):
+    with pytest.raises(ValueError, match="out indices has room for 1, needed are 2"):
+        cext.merge_sorted(np.array([4, 9], np.int32), np.ones(2, np.float32), np.array([0, 2]), *room(1))
+    # but every index up to the largest is enough, however many entries there are
+    many = np.array([0, 1, 0, 1], np.int32), np.ones(4, np.float32), np.array([0, 2, 4])
+    assert cext.merge_sorted(*many, *room(2)) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 0.25, -0.1])
+def test_scatter_add(level, threads, repeats, scale, make, same):
+    n = 100_003
+    rng = np.random.default_rng(0)
+    indices = rng.integers(0, n, 150_000) if repeats else np.sort(rng.choice(n, 90_000, replace=False))
+    indices, values = indices.astype(np.int32), make(len(indices))
+    got, wanted = make(n, seed=1), make(n, seed=1)
+    cext.scatter_add(got, indices, values, scale, threads)
+    reference.scatter_add(wanted, indices, values, scale)
+    assert same(got, wanted)
+
+
+def test_zero_at_and_gather(level, make, same):
+    x = make(1000)
+    indices = np.array([0, 999, 5, 5], np.int32)
+    values = np.empty(4, np.float32)
+    cext.gather(x, indices, values)
+    assert same(values, x[indices])
+    wanted = x.copy()
+    wanted[indices] = 0
+    cext.zero_at(x, indices)
+    assert same(x, wanted)
+    cext.zero_at(x, np.empty(0, np.int32))
+    assert same(x, wanted)
+
+
+@pytest.mark.parametrize("bad", [-1, 10, 2**31 - 1, -(2**31)])
+def test_an_index_outside_is_refused_before_anything_is_written(level, bad, make, same):
+    x = make(10)
+    before, indices, values = x.copy(), np.array([1, bad, 2], np.int32), np.ones(3, np.float32)
+    for call in (
+        lambda: cext.scatter_add(x, indices, values),
+        lambda: cext.zero_at(x, indices),
+        lambda: cext.gather(x, indices, values),
+        lambda: cext.sparse_sgd(x, None, None, indices, values, 0, 0.1),
+    ):
+        with pytest.raises(ValueError, match=rf"indices\[1\] = {bad}: allowed are 0 to 9"):
+            call()
+    assert same(x, before)
+    assert (values == 1).all()

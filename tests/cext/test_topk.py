@@ -1,0 +1,73 @@
+"""The exact top-k: exactly k, the largest, ties by the lowest index, on every instruction set."""
+
+import numpy as np
+import pytest
+
+import cext
+from cext import reference
+
+
+def some_k(n):
+    return sorted({0, min(1, n), n // 100, n // 3, max(0, n - 1), n})
+
+
+def run(module, gradient, residual, k, room, threads=1):
+    payload = room(k)
+    workspace = np.full(module.topk_workspace(len(residual), k) + 1, 0xA5, np.uint8)[1:]
+    if gradient is None:
+        assert module.topk_select(residual, k, *payload, workspace, threads) == k
+    else:
+        assert module.topk_select_feedback(gradient, residual, k, *payload, workspace, threads) == k
+    return payload
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+class TestAgainstReference:
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_select(self, level, length, kind, threads, make, room, same):
+        x = make(length, kind)
+        for k in some_k(length):
+            indices, values = run(cext, None, x, k, room, threads)
+            wanted_indices, wanted_values = run(reference, None, x, k, room)
+            assert np.array_equal(indices, wanted_indices)
+            assert same(values, wanted_values)
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_feedback(self, level, length, kind, threads, make, room, same):
+        gradient, before = make(length, kind, seed=1), make(length, kind, seed=2)
+        for k in some_k(length):
+            residual, wanted = before.copy(), before.copy()
+            indices, values = run(cext, gradient, residual, k, room, threads)
+            wanted_indices, wanted_values = run(reference, gradient, wanted, k, room)
+            assert np.array_equal(indices, wanted_indices)
+            assert same(values, wanted_values)
+            assert same(residual, wanted)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "heavy", "mostly_zeros"])
+@pytest.mark.parametrize("density", [0.1, 0.01, 0.001])
+def test_large_vectors(level, threads, kind, density, make, room, same):
+    gradient, residual = make(600_001, kind, seed=5), make(600_001, kind, seed=6)
+    compensated = residual + gradient
+    k = int(density * len(residual))
+    wanted_indices, wanted_values = run(reference, None, compensated, k, room)
+    indices, values = run(cext, gradient, residual, k, room, threads)
+    assert np.array_equal(indices, wanted_indices)
+    assert same(values, wanted_values)
+    residual[indices] += values
+    assert np.array_equal(residual, compensated)
+
+
+def test_nan_first_then_infinity_then_ties_by_lowest_index(level, room):
+    x = np.array([1, -1, np.inf, 1, np.nan, -1, 1], np.float32)
+    for k, wanted in ((1, [4]), (2, [2, 4]), (4, [0, 1, 2, 4]), (5, [0, 1, 2, 3, 4])):
+        assert run(cext, None, x, k, room)[0].tolist() == wanted
+
+
+def test_larger_payload_is_left_alone_behind_k(level, make, room):
+    x = make(5000)
+    indices, values = room(60)
+    assert cext.topk_select(x, 50, indices, values, np.empty(cext.topk_workspace(5000, 50), np.uint8)) == 50
+    assert (indices[50:] == -7).all()
+    assert (values[50:] == np.float32(7e33)).all()
