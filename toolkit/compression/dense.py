@@ -36,10 +36,10 @@ class _Rounded(Compressor):
     def select(self, vector: torch.Tensor, context: Context) -> DensePayload:
         self.telemetry = {"elements": float(self.elements), "density": 1.0, "selected": float(self.elements)}
         rounded = vector.to(self.format)
-        overflow = rounded.isinf() & vector.isfinite()
-        if bool(overflow.any()):
-            largest = torch.finfo(self.format).max
-            rounded[overflow] = torch.where(vector[overflow] > 0, largest, -largest).to(self.format)
+        largest = torch.finfo(self.format).max
+        if self.elements and not bool(vector.abs().max() <= largest):  # a NaN also takes the careful way
+            cut = vector.clamp(-largest, largest).to(self.format)
+            rounded = torch.where(vector.isfinite(), cut, rounded)
         return DensePayload(rounded)
 
 

@@ -34,65 +34,69 @@ class Passes(Protocol):
 
 
 class KernelPasses:
-    """The passes in C. Holds the exact top-k's workspace and the size of the last threshold selection, no results."""
+    """The passes in C. Holds the exact top-k's workspace and the size of the last threshold selection, no results.
 
-    def __init__(self, threads: int) -> None:
+    kernels: cext, or cext.reference, which has the same functions in NumPy, to check a whole compressor against.
+    """
+
+    def __init__(self, threads: int, kernels: Any = cext) -> None:
         self.threads = threads
+        self.kernels = kernels
         self._workspace: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._expected = 256
 
     def topk(self, x: torch.Tensor, k: int) -> Selection:
         """Exactly the k largest |x|, ties by the lowest index; NaN > inf > finite."""
         indices, values = _room(k)
-        cext.topk_select(x.numpy(), k, indices, values, self._work(x.numel(), k), self.threads)
+        self.kernels.topk_select(x.numpy(), k, indices, values, self._work(x.numel(), k), self.threads)
         return _tensors(indices, values)
 
     def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection:
         indices, values = _room(k)
-        workspace = self._work(residual.numel(), k)
-        cext.topk_select_feedback(gradient.numpy(), residual.numpy(), k, indices, values, workspace, self.threads)
+        g, r, workspace = gradient.numpy(), residual.numpy(), self._work(residual.numel(), k)
+        self.kernels.topk_select_feedback(g, r, k, indices, values, workspace, self.threads)
         return _tensors(indices, values)
 
     def above(self, x: torch.Tensor, threshold: float) -> Selection:
         """Every |x| > threshold, and every NaN."""
         indices, values = self._guess(x.numel())
-        count = cext.threshold_select(x.numpy(), threshold, indices, values, self.threads)
+        count = self.kernels.threshold_select(x.numpy(), threshold, indices, values, self.threads)
         if count > len(indices):  # the guess was short: the true count is known now
             indices, values = _room(count)
-            cext.threshold_select(x.numpy(), threshold, indices, values, self.threads)
+            self.kernels.threshold_select(x.numpy(), threshold, indices, values, self.threads)
         return self._taken(count, indices, values)
 
     def above_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, threshold: float) -> Selection:
         indices, values = self._guess(residual.numel())
-        count = cext.threshold_select_feedback(
+        count = self.kernels.threshold_select_feedback(
             gradient.numpy(), residual.numpy(), threshold, indices, values, self.threads
         )
         if count > len(indices):  # what found no room is still in the residual, behind all that did
             more = _room(count - len(indices))
-            cext.threshold_select(residual.numpy(), threshold, *more, self.threads)
-            cext.zero_at(residual.numpy(), more[0])
+            self.kernels.threshold_select(residual.numpy(), threshold, *more, self.threads)
+            self.kernels.zero_at(residual.numpy(), more[0])
             indices, values = np.concatenate((indices, more[0])), np.concatenate((values, more[1]))
         return self._taken(count, indices, values)
 
     def moments(self, x: torch.Tensor) -> Sums:
         """Count, sums of |x|, x² and ln(|x| + 2.2e-16) in float64."""
-        sums: Sums = cext.moments(x.numpy(), self.threads)
+        sums: Sums = self.kernels.moments(x.numpy(), self.threads)
         return sums
 
     def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> Sums:
-        sums: Sums = cext.moments_feedback(gradient.numpy(), residual.numpy(), self.threads)
+        sums: Sums = self.kernels.moments_feedback(gradient.numpy(), residual.numpy(), self.threads)
         return sums
 
     def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]:
         """Count, sum and sum of squares of |x| − threshold where |x| > threshold."""
-        count, total, squares = cext.tail_moments(x.numpy(), threshold, self.threads)
+        count, total, squares = self.kernels.tail_moments(x.numpy(), threshold, self.threads)
         return count, total, squares
 
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
-        cext.zero_at(x.numpy(), indices.numpy())
+        self.kernels.zero_at(x.numpy(), indices.numpy())
 
     def _work(self, elements: int, k: int) -> NDArray[np.uint8]:
-        wanted = cext.topk_workspace(elements, k)
+        wanted = self.kernels.topk_workspace(elements, k)
         if len(self._workspace) < wanted:
             self._workspace = np.empty(wanted, np.uint8)
         return self._workspace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from toolkit.compression.base import Context, SparsePayload
@@ -11,7 +12,8 @@ from toolkit.compression.sparse import SparseCompressor
 class Threshold(SparseCompressor):
     """Strict |x| > [compression] threshold; at density 1 (dense first steps) everything that is not zero.
 
-    The density of the experiment file does not act otherwise; the selection may be empty.
+    The threshold is rounded to float32, as the entries are. The density of the experiment file does not act otherwise;
+    the selection may be empty.
     """
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
@@ -24,4 +26,4 @@ class Threshold(SparseCompressor):
         return self.payload(selection, context.density, threshold=threshold)
 
     def _threshold(self, context: Context) -> float:
-        return 0.0 if context.density >= 1.0 else self.section.threshold
+        return 0.0 if context.density >= 1.0 else float(np.float32(self.section.threshold))

@@ -1,0 +1,132 @@
+"""The sides of a benchmark: compressors of the registry, and what else does the same work, behind one interface.
+
+A method is a compressor's name, "torch:NAME" for the same compressor in torch operations, or "torch-topk" for
+torch.topk on magnitudes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import cext
+import cext.reference
+from toolkit.compression import Compressor, Context, DensePayload, Payload, SparsePayload, create
+from toolkit.compression.base import wanted_count
+from toolkit.compression.passes import KernelPasses, Passes
+from toolkit.compression.passes_torch import TorchPasses
+from toolkit.compression.sparse import SparseCompressor
+from toolkit.errors import UserError
+from toolkit.experiment import CompressionSection
+from toolkit.registry import COMPRESSORS, nearest
+
+DEFAULT = ("none", "fp16", "topk", "randomk", "sidco-e", "sidco-p", "sidco-gp", "torch-topk", "torch:sidco-e")
+WARM_UP = 40  # calls before the first timed one: SIDCo's stages settle
+
+
+class Method:
+    """One compressor on one vector, with or without error feedback, called again and again as steps of a training."""
+
+    def __init__(self, name: str, x: torch.Tensor, density: float, threads: int, feedback: bool) -> None:
+        self.name = name
+        self.x = x
+        self.density = density
+        self.residual = torch.zeros_like(x) if feedback else None
+        self.step = 0
+        self.compressor = _compressor(name, x, density, threads)
+        self.received = torch.zeros_like(x)
+        self.threads = threads
+
+    def compress(self) -> Payload:
+        context = Context(self.name, self.step, self.density)
+        self.step += 1
+        if self.residual is None:
+            return self.compressor.select(self.x, context)
+        return self.compressor.select_feedback(self.x, self.residual, context)
+
+    def decompress(self, payload: Payload) -> torch.Tensor:
+        """The vector a receiver sees, float32 (n,), in the method's own buffer: cleared, then added to."""
+        if isinstance(payload, DensePayload):
+            return self.received.copy_(payload.values)
+        self.received.zero_()
+        if self.name.startswith("torch"):
+            return self.received.index_add_(0, payload.indices.long(), payload.values)
+        cext.scatter_add(self.received.numpy(), payload.indices.numpy(), payload.values.numpy(), 1.0, self.threads)
+        return self.received
+
+
+def check_name(name: str) -> str:
+    """Return the name if it is a method's; UserError otherwise."""
+    bare = name.removeprefix("torch:")
+    if name != "torch-topk" and (bare not in COMPRESSORS or (bare != name and COMPRESSORS[bare].wire == "dense")):
+        allowed = [*COMPRESSORS, "torch-topk"]
+        raise UserError(
+            f"--methods {name}: allowed are {', '.join(allowed)}, and torch:NAME of those with sparse payloads"
+            f"{nearest(bare, allowed)}"
+        )
+    return name
+
+
+def validate(name: str, x: torch.Tensor, density: float, threads: int) -> None:
+    """Two steps with error feedback against the same algorithm on the NumPy reference; RuntimeError if they differ.
+
+    Entries within a millionth of an estimated threshold may fall on either side: the sums behind it differ by rounding.
+    """
+    tested = _compressor(name, x, density, threads)
+    reference = _compressor(name.removeprefix("torch:"), x, density, 1)
+    if isinstance(reference, SparseCompressor):
+        reference._kernels = KernelPasses(1, cext.reference)
+    left, expected_left = torch.zeros_like(x), torch.zeros_like(x)
+    for step in range(2):
+        context = Context("validate", step, density)
+        sent = tested.select_feedback(x, left, context).dense()
+        expected = reference.select_feedback(x, expected_left, context).dense()
+        differ = torch.nonzero(sent != expected).flatten()
+        if differ.numel():
+            threshold = reference.telemetry.get("threshold")
+            size = torch.maximum(sent[differ].abs(), expected[differ].abs())
+            if threshold is None or bool((size > threshold * (1 + 1e-6)).any()):
+                raise RuntimeError(f"{name}: {differ.numel()} entries differ from the NumPy reference")
+            return
+        if not torch.equal(left, expected_left):
+            raise RuntimeError(f"{name}: the residual differs from the NumPy reference's")
+
+
+class _TorchTopK(Compressor):
+    """torch.topk as people call it: magnitudes, unsorted, gather. Neither ascending nor exact in its ties."""
+
+    def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
+        k = wanted_count(self.elements, context.density)
+        indices = torch.topk(vector.abs(), k, sorted=False).indices
+        self.telemetry = {"elements": float(self.elements), "density": context.density, "selected": float(k)}
+        return SparsePayload(indices.int(), vector[indices], self.elements)
+
+
+class _OnTorch:
+    """A compressor's passes replaced by torch operations."""
+
+    def __init__(self) -> None:
+        self.passes = TorchPasses()
+
+    def __call__(self, vector: torch.Tensor) -> Passes:
+        return self.passes
+
+
+def _compressor(name: str, x: torch.Tensor, density: float, threads: int) -> Compressor:
+    if name == "torch-topk":
+        return _TorchTopK(CompressionSection(density=density), x.numel())
+    # A fixed threshold is given the exact one, so that it sends what was asked for.
+    bare = name.removeprefix("torch:")
+    threshold = _quantile(x, density) if bare == "threshold" else 1e-3
+    section = CompressionSection(name=bare, density=density, threads=threads, threshold=threshold)
+    compressor = create(section, x.numel())
+    if name != bare:
+        compressor.passes = _OnTorch()  # type: ignore[attr-defined]
+    return compressor
+
+
+def _quantile(x: torch.Tensor, density: float) -> float:
+    n = x.numel()
+    magnitudes = np.abs(x.numpy())
+    place = max(0, n - 1 - wanted_count(n, density))
+    return float(np.partition(magnitudes, place)[place])
