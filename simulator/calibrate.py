@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import norm
 
 from simulator.fitting import fit_nonnegative, robust_cv, trimmed_mean
 from simulator.netfit import fit_network
@@ -45,7 +46,8 @@ def calibrate(runs: Sequence[Run]) -> Profile:
     layers, compute_note = _layers(first, tables, weights)
     compress, merge, optimize, notes = _costs(runs, weights)
     cycle = first.experiment.cluster.cycle_time
-    network, network_note = fit_network([e for run in runs for e in observe_exchanges(run)], cycle)
+    exchanges = [e.scaled(1.0 / stretch_of(run)) for run in runs for e in observe_exchanges(run)]
+    network, network_note = fit_network(exchanges, cycle)
     achieved: dict[str, list[float]] = {}
     for run in runs:
         ratio = achieved_density(run)
@@ -131,9 +133,28 @@ def _by_rank(tables: Sequence[Steps], weights: Sequence[float], stage: str) -> A
 
 
 def _compute_cv(tables: Sequence[Steps]) -> float:
-    """Relative spread of a worker's compute time from step to step; each rank against its own middle."""
-    spreads = [robust_cv(table.compute[table.rank == rank]) for table in tables for rank in np.unique(table.rank)]
-    return float(np.mean(spreads))
+    """Relative spread of the workers' compute times within a step: what a barrier waits for.
+
+    Fitted to the mean of largest over mean, the quantity that matters, as if P workers drew from one normal law. A
+    slowdown of the whole host moves all workers together and does not count. A run of one worker has only its steps.
+    """
+    spreads = []
+    for table in tables:
+        workers = int(table.rank.max()) + 1
+        full = [table.compute[table.step == step] for step in np.unique(table.step)]
+        full = [row for row in full if len(row) == workers]
+        if workers == 1:
+            spreads.append(robust_cv(table.compute))
+        elif full:
+            excess = trimmed_mean(np.array([row.max() / row.mean() - 1.0 for row in full]))
+            spreads.append(excess / _expected_largest(workers))
+    return float(np.mean(spreads)) if spreads else 0.0
+
+
+def _expected_largest(workers: int) -> float:
+    """Mean of the largest of P standard normal numbers, by its integral (David & Nagaraja, Order Statistics, 3.1)."""
+    x = np.linspace(-8.0, 8.0, 4001)
+    return float(np.trapezoid(x * workers * norm.pdf(x) * norm.cdf(x) ** (workers - 1), x))
 
 
 def _costs(
@@ -164,14 +185,19 @@ def _scaled(points: Sequence[CallPoint], weight: float) -> list[CallPoint]:
 
 
 def fit_cost(points: Sequence[CallPoint]) -> tuple[Cost, dict[str, Any]]:
-    """Fit call + element * n + entry * k. A column that is zero throughout takes no part and stays zero."""
+    """Fit call + element * n + entry * k. A column that is zero throughout takes no part and stays zero.
+
+    The robust fit finds the proportions; the whole is scaled to the mean, because waiting for a core costs time too.
+    """
     design = np.array([[1.0, p.elements, p.entries] for p in points])
     seconds = np.array([p.seconds for p in points])
     used = [column for column in range(3) if design[:, column].any()]
     fit = fit_nonnegative(design[:, used], seconds, [COST_PRIOR[column] for column in used])
+    predicted = trimmed_mean(design[:, used] @ np.array(fit.constants))
+    scale = trimmed_mean(seconds) / predicted if predicted > 0 else 1.0
     values = dict.fromkeys(COST_NAMES, 0.0)
-    values.update({COST_NAMES[column]: value for column, value in zip(used, fit.constants, strict=True)})
-    return Cost(**values), fit.note([COST_NAMES[column] for column in used])
+    values.update({COST_NAMES[column]: value * scale for column, value in zip(used, fit.constants, strict=True)})
+    return Cost(**values), fit.note([COST_NAMES[column] for column in used]) | {"mean_over_fit": scale}
 
 
 def _host(run: Run, stretch: float) -> dict[str, Any]:

@@ -11,29 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from simulator.collectives import choose, idle_times, schedule
 from simulator.fitting import fit_nonnegative
+from simulator.horovod import Cycle
 from simulator.network import Topology
 from simulator.observe import Exchanged
 from simulator.profile import NetworkFit
+from simulator.timing import Timing
 
 PRIOR = (1e-3, 2e-5, 5e-10)  # seconds a call, seconds a message, seconds a byte
 FASTEST = 1e12  # bytes/s: what stands for "no cost a byte was seen"
 
 
-def messages_and_bytes(wire: str, workers: int, sizes: Sequence[int]) -> tuple[float, float]:
-    """Messages one after the other, and bytes through one port, on the longest way of the exchange that is simulated.
-
-    wire "dense": allreduce of sizes[0] bytes; "sparse": allgather of sizes[r] bytes from each rank r.
-    """
-    kind = "allreduce" if wire == "dense" else "allgather"
-    algorithm = choose(kind, workers, sizes[0] if wire == "dense" else sum(sizes))
-    rounds = schedule(kind, algorithm, [float(size) for size in sizes])
-    if not rounds:
-        return 0.0, 0.0
-    messages = idle_times(rounds, Topology(workers, 1, np.inf, 1.0, np.inf, 1.0))
-    port = idle_times(rounds, Topology(workers, 1, 1.0, 0.0, 1.0, 0.0))
-    return float(messages.max()), float(port.max())
+def messages_and_bytes(exchange: Exchanged) -> tuple[float, float]:
+    """Messages one after the other, coordination included, and bytes through one port on the exchange's longest way."""
+    kind = "allreduce" if exchange.wire == "dense" else "allgather"
+    sizes = tuple(float(size) for size in exchange.bytes)
+    if exchange.wire == "dense":
+        sizes = sizes[:1]
+    workers = exchange.workers
+    only_latency = Topology(workers, workers, np.inf, 1.0, np.inf, 1.0)
+    only_bytes = Topology(workers, workers, 1.0, 0.0, 1.0, 0.0)
+    coordination = Cycle.of(only_latency, 1.0).coordination(exchange.cached)
+    return coordination + Timing(only_latency).seconds(kind, sizes), Timing(only_bytes).seconds(kind, sizes)
 
 
 def fit_network(exchanges: Sequence[Exchanged], cycle_s: float) -> tuple[NetworkFit | None, dict[str, Any]]:
@@ -46,7 +45,7 @@ def fit_network(exchanges: Sequence[Exchanged], cycle_s: float) -> tuple[Network
     usable = [e for e in exchanges if e.workers > 1]
     if len(usable) < 3:
         return None, {}
-    rows = [messages_and_bytes(e.wire, e.workers, e.bytes) for e in usable]
+    rows = [messages_and_bytes(e) for e in usable]
     seconds = np.array([e.seconds for e in usable])
     waited = np.array([0.0 if e.queued else cycle_s / 2 for e in usable])
     design = np.array([[1.0, messages, size] for messages, size in rows])

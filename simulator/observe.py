@@ -5,6 +5,7 @@ Nothing is fitted here. The first steps of a run are left out as warm-up (alloca
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -70,6 +71,14 @@ class Run:
         """The first step that is not warm-up."""
         return min(WARM_UP, self.steps // 4)
 
+    def is_full(self, step: int) -> bool:
+        """Whether every rank has whole micro-batches in `step`: the last step of an epoch may be short."""
+        shard = int(self.header["examples"]) // self.workers  # of the worker with the fewest examples
+        longest = -(-int(self.header["examples"]) // self.workers)
+        size = self.experiment.data.batch_size * self.experiment.pipeline.accumulation
+        position = step % max(1, -(-longest // size))
+        return shard >= (position + 1) * size
+
 
 def load_run(folder: str | Path) -> Run:
     """Read a run folder. UserError where a file is missing or damaged, or where no whole step was traced."""
@@ -103,10 +112,11 @@ class Steps:
     """Seconds of one run, a row for each rank and step after warm-up, ranks one after the other.
 
     data, rest, optimize, checkpoint: (rows,); forward, backward: (rows, tensors), per micro-batch where there are
-    several. rest is what a step holds beside its spans. rank: (rows,) whose row it is.
+    several. rest is what a step holds beside its spans. rank, step: (rows,) whose row it is.
     """
 
     rank: NDArray[np.int64]
+    step: NDArray[np.int64]
     data: Array
     forward: Array
     backward: Array
@@ -120,14 +130,15 @@ class Steps:
 
 
 def observe_steps(run: Run) -> Steps:
-    """Fold the main-lane spans of each rank and step. Steps in which a rank had no data do not count."""
+    """Fold the main-lane spans of each rank and step. Short steps at the end of an epoch count only if all are."""
     place = {name: i for i, (name, _) in enumerate(run.tensors)}
     micro = run.experiment.pipeline.accumulation
-    rows: list[tuple[int, float, Array, Array, float, float]] = []
+    short = not any(run.is_full(step) for step in range(run.first_step, run.steps))
+    rows: list[tuple[int, int, float, Array, Array, float, float]] = []
     for rank, spans in enumerate(run.ranks):
         for grouped in _by_step(spans, run.first_step):
             step = next((span for span in grouped if span.what == "step"), None)
-            if step is None or not any(span.what == "backward" for span in grouped):
+            if step is None or not (run.is_full(step.step) or short):
                 continue
             inside = [s for s in grouped if s.what in IN_STEP and s.start >= step.start - 1e-9 and s.end <= step.end]
             rest = step.seconds - sum(span.seconds for span in inside)
@@ -139,12 +150,12 @@ def observe_steps(run: Run) -> Steps:
             elif forward[-1] == forward.sum():  # only a total is known: in proportion to backward
                 share = backward / backward.sum() if backward.sum() > 0 else np.full_like(backward, 1 / len(backward))
                 forward = forward.sum() * share
-            rows.append((rank, data, forward[:-1] / micro, backward[:-1] / micro, optimize, max(0.0, rest)))
+            rows.append((rank, step.step, data, forward[:-1] / micro, backward[:-1] / micro, optimize, max(0.0, rest)))
     if not rows:
         raise UserError(f"{run.folder}: no whole step after the {run.first_step} steps of warm-up")
     columns = list(zip(*rows, strict=True))
-    whole = [np.asarray(column, dtype=float) for column in columns[1:]]
-    return Steps(np.asarray(columns[0], dtype=np.int64), *whole)
+    whole = [np.asarray(column, dtype=float) for column in columns[2:]]
+    return Steps(np.asarray(columns[0], dtype=np.int64), np.asarray(columns[1], dtype=np.int64), *whole)
 
 
 def _tensor_seconds(spans: Iterable[Span], place: dict[str, int], folder: Path) -> tuple[Array, Array]:
@@ -206,9 +217,14 @@ def merge_points(run: Run) -> dict[str, list[CallPoint]]:
 
 
 def optimize_points(run: Run) -> list[CallPoint]:
-    """Optimizer steps: n parameters of the model."""
+    """Optimizer steps: n parameters of the model and, for an optimizer that skips the rest, the merged entries."""
     elements = sum(size for _, size in run.tensors)
-    return [CallPoint(elements, 0, span.seconds) for span in _stage(run, "optimize")]
+    merged: dict[tuple[int, int], int] = defaultdict(int)
+    if run.experiment.optimizer.name.startswith("sparse"):
+        for span in _stage(run, "merge"):
+            detail = span.detail or {}
+            merged[span.rank, span.step] += int(min(detail.get("elements", 0), detail.get("entries", 0)))
+    return [CallPoint(elements, merged[s.rank, s.step], s.seconds) for s in _stage(run, "optimize")]
 
 
 def achieved_density(run: Run) -> float | None:
@@ -237,13 +253,22 @@ def _wires(run: Run) -> dict[tuple[int, str], str]:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """One exchange whose duration is known: from when it could start to the completion that a blocked rank saw."""
+    """One exchange whose duration is known: from when it could start to the completion that a blocked rank saw.
+
+    bytes: (workers,) of each rank. queued: it began right after another one, without waiting for a cycle. cached: its
+    sizes are the same in every step, so Horovod does not negotiate them anew.
+    """
 
     wire: str
     workers: int
     bytes: tuple[int, ...]
     seconds: float
     queued: bool
+    cached: bool
+
+    def scaled(self, factor: float) -> Exchanged:
+        """The same exchange with `factor` times the seconds."""
+        return dataclasses.replace(self, seconds=self.seconds * factor)
 
 
 def observe_exchanges(run: Run) -> list[Exchanged]:
@@ -271,7 +296,8 @@ def observe_exchanges(run: Run) -> list[Exchanged]:
             if end - last_start > CLOSE * (end - start):
                 sizes = tuple(s.bytes for s in spans)
                 wire = wires.get(key, "dense")
-                observed.append(Exchanged(wire, run.workers, sizes, end - start, earliest > ready[key]))
+                cached = wire == "dense" or registry.COMPRESSORS[run.experiment.compression.name].exact_count
+                observed.append(Exchanged(wire, run.workers, sizes, end - start, earliest > ready[key], cached))
             earliest = latest = end
         else:
             earliest, latest = start, min(s.end for s in spans)

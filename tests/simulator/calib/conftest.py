@@ -44,9 +44,10 @@ class Truth:
     achieved: dict[str, float] = field(default_factory=lambda: {"topk": 1.0, "sidco-e": 1.1})
 
 
-def _exchange_seconds(truth: Truth, workers: int, wire: str, sizes: list[int]) -> float:
+def _exchange_seconds(truth: Truth, workers: int, wire: str, sizes: list[int], cached: bool) -> float:
     if workers == 1:
         return truth.call
+    trees = (1 if cached else 5) * int(np.ceil(np.log2(workers)))  # coordination, and negotiation of new sizes
     if wire == "dense" and sizes[0] >= 10_000:  # ring
         ways, port = 2 * (workers - 1), 2 * (workers - 1) / workers * sizes[0]
     elif wire == "dense":  # recursive doubling
@@ -55,7 +56,7 @@ def _exchange_seconds(truth: Truth, workers: int, wire: str, sizes: list[int]) -
         ways, port = workers - 1, sum(sizes) - min(sizes)
     else:  # Bruck
         ways, port = int(np.ceil(np.log2(workers))), sum(sizes) - min(sizes)
-    return truth.call + ways * truth.latency + port / truth.bandwidth
+    return truth.call + (trees + ways) * truth.latency + port / truth.bandwidth
 
 
 class Writer:
@@ -123,7 +124,8 @@ class Writer:
         truth, sizes = self.truth, [size for _, size, _ in launched]
         ready = max(at for at, _, _ in launched)
         begin = free if free > ready else ready + self.random.uniform(0, self.experiment.cluster.cycle_time)
-        end = begin + _exchange_seconds(truth, self.workers, self.entry.wire, sizes)
+        cached = self.entry.wire == "dense" or self.entry.exact_count
+        end = begin + _exchange_seconds(truth, self.workers, self.entry.wire, sizes, cached)
         entries = sum(selected for _, _, selected in launched) if self.entry.wire == "sparse" else 0
         call, element, entry = truth.merge[self.entry.wire]
         for rank in range(self.workers):

@@ -87,8 +87,8 @@ def test_the_fixed_cost_of_an_exchange_is_found_less_half_a_cycle(write_run, tru
     assert network.cycle_s == 1e-4
     sizes = [exchange.bytes[0] for exchange in observe_exchanges(run)]
     for size in (min(sizes), max(sizes)):
-        seconds = network.call_s + 6 * network.latency_s + 1.5 * size / network.bandwidth
-        wanted = truth.call + 6 * truth.latency + 1.5 * size / truth.bandwidth
+        seconds = network.call_s + 8 * network.latency_s + 1.5 * size / network.bandwidth
+        wanted = truth.call + 8 * truth.latency + 1.5 * size / truth.bandwidth
         assert seconds == pytest.approx(wanted, abs=6e-5)
 
 
