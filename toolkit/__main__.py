@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 
-from toolkit.errors import UserError
-from toolkit.launcher import launched_rank
+from toolkit.errors import AgreedError, UserError
+from toolkit.launcher import launched_rank, launched_size
 from toolkit.registry import nearest, resolve
 
 COMMANDS = {
     "train": ("toolkit.train:main", "train an experiment file, alone or under mpirun"),
+    "compare": ("toolkit.compare:main", "finished runs side by side"),
     "doctor": ("toolkit.doctor:doctor", "say what is installed and working, by doing it"),
     "describe": ("toolkit.models.describe:main", "tensors, sizes and FLOPs of a network"),
     "capture": ("toolkit.gradients.capture:main", "save the gradients of a real run into grads/"),
@@ -35,23 +37,37 @@ def main(argv: list[str]) -> int:
             raise UserError(f"'{name}' is no command: allowed are {', '.join(COMMANDS)}{nearest(name, COMMANDS)}")
         return int(resolve(COMMANDS[name][0])(rest))
     except UserError as error:
-        if launched_rank() == 0:  # all ranks of a job raise the same error; one line is enough
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return _refuse(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception:
         traceback.print_exc()
         print(f"rank {launched_rank()} ends the job", file=sys.stderr, flush=True)
-        _abort_job()
+        _abort_job(1)
         return 1
 
 
-def _abort_job() -> None:
+def _refuse(error: UserError) -> int:
+    """Print one line from one rank and return 2; end the job where the other ranks may not have raised."""
+    if not isinstance(error, AgreedError) and _job_is_up() and launched_rank() != 0:
+        time.sleep(0.5)  # if all ranks raised this, rank 0 prints it and ends the job meanwhile
+        print(f"error: rank {launched_rank()}: {error}", file=sys.stderr, flush=True)
+    elif launched_rank() == 0:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    if not isinstance(error, AgreedError):
+        _abort_job(2)
+    return 2
+
+
+def _job_is_up() -> bool:
+    return "mpi4py.MPI" in sys.modules and (launched_size() or 1) > 1
+
+
+def _abort_job(code: int) -> None:
     """A rank that dies silently leaves the others waiting for ever: take the job down, if MPI is up at all."""
     if "toolkit.comm" in sys.modules:
-        sys.modules["toolkit.comm"].abort_job()
+        sys.modules["toolkit.comm"].abort_job(code)
 
 
 if __name__ == "__main__":

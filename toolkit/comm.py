@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from toolkit.errors import UserError
+from toolkit.errors import AgreedError, UserError
 
 POLL_INTERVAL_S = 100e-6  # horovod's own synchronize spins, which starves the other ranks of a small machine
 
@@ -115,7 +115,7 @@ class Communicator:
         """Raise on every rank the first rank's problem, if any rank has one: nobody is left waiting."""
         first = next((text for text in self._comm.allgather(str(problem) if problem else None) if text), None)
         if first is not None:
-            raise UserError(first)
+            raise AgreedError(first)
 
     def close(self) -> None:
         self._hvd.shutdown()

@@ -7,3 +7,7 @@ class UserError(ValueError):
     def __str__(self) -> str:
         """The message in one line, whatever the user's own names or the system's words hold."""
         return " ".join(super().__str__().splitlines())
+
+
+class AgreedError(UserError):
+    """A UserError that every rank of a job raises: all of them end by themselves, nobody waits for another."""
