@@ -73,9 +73,17 @@ def train(
         except UserError as error:
             problem = error
     comm.agree(problem)
+    comm.agree(None if (out / "trace").is_dir() else unseen(out, comm))
     if not quiet and comm.rank == 0:
         hooks.progress = Progress()
     return Trainer(experiment, out, comm, hooks).run(resume)
+
+
+def unseen(out: Path, comm: Communicator) -> UserError:
+    host = comm.hosts[comm.rank]
+    return UserError(
+        f"--out {out}: host {host} (rank {comm.rank}) does not see it; a folder shared by all hosts is wanted"
+    )
 
 
 class Progress:
