@@ -160,13 +160,13 @@ class GradientReducer:
                 payload = bucket.compressor.select(bucket.gradient, context)
             else:
                 payload = bucket.compressor.select_feedback(bucket.gradient, bucket.residual, context)
+        self._launch(bucket, way, payload)
         elements = bucket.gradient.numel()
-        selected = payload.indices.numel() if not isinstance(payload, DensePayload) else elements
-        detail = {"elements": elements, "density": self.density, "selected": selected}
+        selected = elements if isinstance(payload, DensePayload) else payload.indices.numel()
+        detail: dict[str, float] = {"elements": elements, "density": self.density, "selected": selected}
         if self.density < 1.0:
             detail |= bucket.compressor.telemetry
-        self.recorder.add("compress", bucket.name, start, self.recorder.clock(), payload.bytes, detail)
-        self._launch(bucket, way, payload)
+        self.recorder.add("compress", bucket.name, start, bucket.launched, payload.bytes, detail)
 
     @staticmethod
     def _everything(bucket: Bucket) -> Payload:
@@ -178,8 +178,8 @@ class GradientReducer:
     def _launch(self, bucket: Bucket, way: Exchange, payload: Payload) -> None:
         bucket.exchange = way
         bucket.bytes = payload.bytes
-        bucket.launched = self.recorder.clock()
         bucket.handle = way.launch(bucket.name, payload)
+        bucket.launched = self.recorder.clock()
 
     def _synchronize(self, optimizer: torch.optim.Optimizer) -> None:
         if self.observer is not None:

@@ -20,11 +20,21 @@ def mpirun() -> Run:
 
     def run(ranks: int, *program: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         command = [ROOT / "run_scripts/mpirun.sh", "-np", ranks, sys.executable, *program]
-        return subprocess.run(
-            [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        return run_limited([str(part) for part in command], timeout)
 
     return run
+
+
+def run_limited(command: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """subprocess.run, but a job over its time is ended by SIGTERM, which mpirun passes on to its ranks."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        try:
+            out, err = job.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            job.terminate()
+            out, err = job.communicate(timeout=30)
+            pytest.fail(f"over {timeout} s: {' '.join(command)}\n{out[-2000:]}\n{err[-2000:]}")
+    return subprocess.CompletedProcess(command, job.returncode, out, err)
 
 
 @pytest.fixture
