@@ -35,8 +35,10 @@ Vector = NDArray[Any]
 __all__ = [
     "LEVELS",
     "Moments",
+    "add",
     "capabilities",
     "gather",
+    "max_abs",
     "merge_sorted",
     "moments",
     "moments_feedback",
@@ -126,6 +128,17 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, fl
     """Count, sum and sum of squares of |x| - threshold over |x| > threshold."""
     count, total, squares = _kernels.tail_moments(x, threshold, threads)
     return count, total, squares
+
+
+def max_abs(x: Vector, threads: int = 1) -> float:
+    """The largest |x|, 0.0 for an empty vector: one pass that only reads, the floor of what looks at every element."""
+    largest: float = _kernels.max_abs(x, threads)
+    return largest
+
+
+def add(gradient: Vector, residual: Vector, threads: int = 1) -> None:
+    """residual += gradient: the floor of everything with error feedback."""
+    _kernels.add(gradient, residual, threads)
 
 
 def scatter_add(out: Vector, indices: Vector, values: Vector, scale: float = 1.0, threads: int = 1) -> None:

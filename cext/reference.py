@@ -39,7 +39,8 @@ def _write(x: Vector, chosen: Vector, indices: Vector, values: Vector) -> int:
 def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1) -> int:
     """Entries with |x| > threshold (compared in double), ascending indices; NaN is above every threshold.
 
-    Writes at most len(indices) of them, the first in index order. Returns the true count, which may be larger.
+    Writes at most len(indices) of them, the first in index order. Returns the true count, which may be larger; where it
+    is smaller, what stands behind it in indices and values is undefined.
     """
     chosen = np.flatnonzero(_above(x, threshold))
     _write(x, chosen, indices, values)
@@ -119,6 +120,16 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, fl
     """Count, sum and sum of squares of |x| - threshold in float64 over |x| > threshold; a NaN counts."""
     excess = np.abs(x[_above(x, threshold)]).astype(np.float64) - threshold
     return len(excess), float(excess.sum()), float((excess * excess).sum())
+
+
+def max_abs(x: Vector, threads: int = 1) -> float:
+    """The largest |x|, 0.0 for an empty vector, NaN if there is one."""
+    return float(np.abs(x).max()) if len(x) else 0.0
+
+
+def add(gradient: Vector, residual: Vector, threads: int = 1) -> None:
+    """residual += gradient, in place."""
+    residual += gradient
 
 
 def _check_places(indices: Vector, n: int) -> None:

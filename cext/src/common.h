@@ -31,12 +31,16 @@ static inline int32_t key_of(float x) {
   return bits & KEY_MASK;
 }
 
-/* The words of a tile that hold at least one selected element, in order. */
-struct marks {
-  int64_t count; /* selected elements */
-  int32_t words; /* entries of mask and word */
-  uint64_t mask[TILE_WORDS];
-  uint16_t word[TILE_WORDS];
+/* What to pack and where: entries go to indices[packed], values[packed] and on. Whole registers are written, so at
+ * least 64 entries of room beyond those in use are needed to go on. */
+struct packing {
+  int32_t key;      /* packed: above this */
+  int32_t zero_key; /* zeroed: above this */
+  int64_t base;     /* index of x[0] */
+  bool dense;       /* expect some entries in most words of 64 */
+  int32_t *indices;
+  float *values;
+  int64_t packed, room;
 };
 
 /* Running sums of one chunk, 16 lanes each, so that every ISA adds the same numbers in the same order. */
@@ -58,17 +62,20 @@ struct tail_lanes {
 /* The inner loops of one instruction set. */
 struct kernels {
   const char *name;
-  /* marks |x| > key; n <= TILE */
-  void (*mark)(const float *x, int64_t n, int32_t key, struct marks *marks);
-  /* residual += gradient, then marks |residual| > key; n <= TILE */
-  void (*mark_feedback)(const float *gradient, float *residual, int64_t n, int32_t key, struct marks *marks);
-  /* writes the first `room` marked elements at indices, values; base is the index of x[0] */
-  void (*emit)(const float *x, int64_t n, int64_t base, const struct marks *marks, int64_t room, int32_t *indices,
-               float *values);
-  /* the same, and zeroes in x what it wrote */
-  void (*emit_zero)(float *x, int64_t n, int64_t base, const struct marks *marks, int64_t room, int32_t *indices,
-                    float *values);
+  /* Packs the entries of x[0..n) with |x| above pack->key behind each other; returns the elements it has done: n, or
+   * less if the room ran short. */
+  int64_t (*pack)(const float *x, int64_t n, struct packing *pack);
+  /* the same, and x becomes 0 above pack->zero_key */
+  int64_t (*pack_zero)(float *x, int64_t n, struct packing *pack);
+  /* the same after residual += gradient */
+  int64_t (*pack_feedback)(const float *gradient, float *residual, int64_t n, struct packing *pack);
+  /* Packs from n entries instead; where key and zero_key disagree, residual (unless NULL) is mended. */
+  int64_t (*pack_entries)(const int32_t *indices, const float *values, int64_t n, float *residual,
+                          struct packing *pack);
+  /* the keys of x[0..n) that are at most `limit`; writes up to 16 more than it returns */
+  int64_t (*pack_keys)(const float *x, int64_t n, int32_t limit, int32_t *keys);
   void (*add)(const float *gradient, float *residual, int64_t n);
+  int32_t (*max_key)(const float *x, int64_t n);
   void (*moments)(const float *x, int64_t n, struct moment_lanes *lanes);
   void (*moments_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
   void (*tail)(const float *x, int64_t n, double threshold, int32_t key, struct tail_lanes *lanes);

@@ -91,6 +91,22 @@ static void moments_feedback(const float *gradient, float *residual, int64_t n, 
   moment_chunk(gradient, residual, n, lanes, true);
 }
 
+static int32_t max_key(const float *x, int64_t n) {
+  ivec largest[4] = {i_zero(), i_zero(), i_zero(), i_zero()};
+  int64_t i = 0;
+  for (; i + WORD <= n; i += WORD)
+    for (int b = 0; b < 4; b++)
+      largest[b] = i_max(largest[b], v_key(v_load(x + i + b * LANES)));
+  largest[0] = i_max(i_max(largest[0], largest[1]), i_max(largest[2], largest[3]));
+  int32_t keys[LANES], max = 0;
+  i_store(keys, largest[0]);
+  for (int l = 0; l < LANES; l++)
+    max = keys[l] > max ? keys[l] : max;
+  for (; i < n; i++)
+    max = key_of(x[i]) > max ? key_of(x[i]) : max;
+  return max;
+}
+
 static void tail(const float *x, int64_t n, double threshold, int32_t key, struct tail_lanes *lanes) {
   dvec sum = d_load(lanes->sum), sum_squares = d_load(lanes->sum_squares);
   int64_t count = 0, i = 0;

@@ -1,41 +1,11 @@
-/* Marking and writing what a threshold selects, tile by tile: instantiated once an instruction set. */
+/* Packing what lies above a threshold, in one pass: instantiated once an instruction set.
+ *
+ * Comparing, compacting and the next loads share an iteration, so the processor works while memory delivers. Compaction
+ * is branchless where most words of 64 elements hold an entry; where few do, one branch a word skips it.
+ */
 #include "common.h"
 
 #define INLINE static inline __attribute__((always_inline))
-
-static inline uint64_t mark_word(const float *x, int32_t key) {
-  uint64_t mask = v_greater(v_load(x), key);
-  mask |= (uint64_t)v_greater(v_load(x + LANES), key) << LANES;
-  mask |= (uint64_t)v_greater(v_load(x + 2 * LANES), key) << (2 * LANES);
-  mask |= (uint64_t)v_greater(v_load(x + 3 * LANES), key) << (3 * LANES);
-  return mask;
-}
-
-/* residual += gradient, 64 elements, marked while they are in registers */
-static inline uint64_t mark_word_feedback(const float *gradient, float *residual, int32_t key) {
-  uint64_t mask = 0;
-  for (int b = 0; b < WORD; b += LANES) {
-    vec sum = v_add(v_load(residual + b), v_load(gradient + b));
-    v_store(residual + b, sum);
-    mask |= (uint64_t)v_greater(sum, key) << b;
-  }
-  return mask;
-}
-
-/* Appends without a branch: the entry is overwritten by the next word if this one selects nothing. */
-INLINE void push_word(struct marks *marks, int64_t word, uint64_t mask) {
-  marks->mask[marks->words] = mask;
-  marks->word[marks->words] = (uint16_t)word;
-  marks->words += mask != 0;
-  marks->count += __builtin_popcountll(mask);
-}
-
-static uint64_t mark_rest(const float *x, int64_t rest, int32_t key) {
-  uint64_t mask = 0;
-  for (int64_t i = 0; i < rest; i++)
-    mask |= (uint64_t)(key_of(x[i]) > key) << i;
-  return mask;
-}
 
 static void add(const float *gradient, float *residual, int64_t n) {
   int64_t i = 0;
@@ -45,76 +15,115 @@ static void add(const float *gradient, float *residual, int64_t n) {
     residual[i] += gradient[i];
 }
 
-static void mark(const float *x, int64_t n, int32_t key, struct marks *marks) {
-  marks->count = marks->words = 0;
-  int64_t word = 0;
-  for (; (word + 1) * WORD <= n; word++)
-    push_word(marks, word, mark_word(x + word * WORD, key));
-  if (word * WORD < n)
-    push_word(marks, word, mark_rest(x + word * WORD, n - word * WORD, key));
+/* One element, for the last few of a tile. */
+INLINE void pack_one(float *x, int64_t i, struct packing *p, bool zero) {
+  int32_t key = key_of(x[i]);
+  if (key > p->key) {
+    p->indices[p->packed] = (int32_t)(p->base + i);
+    p->values[p->packed++] = x[i];
+  }
+  if (zero && key > p->zero_key)
+    x[i] = 0.0f;
 }
 
-static void mark_feedback(const float *gradient, float *residual, int64_t n, int32_t key, struct marks *marks) {
-  marks->count = marks->words = 0;
-  int64_t word = 0;
-  for (; (word + 1) * WORD <= n; word++)
-    push_word(marks, word, mark_word_feedback(gradient + word * WORD, residual + word * WORD, key));
-  if (word * WORD < n) {
-    add(gradient + word * WORD, residual + word * WORD, n - word * WORD);
-    push_word(marks, word, mark_rest(residual + word * WORD, n - word * WORD, key));
+INLINE int64_t pack_word(const vec *block, const uint32_t *mask, int64_t base, int32_t *indices, float *values,
+                         int64_t packed) {
+  for (int b = 0; b < WORD / LANES; b++) {
+    v_compress(block[b], mask[b], (int32_t)(base + b * LANES), indices + packed, values + packed);
+    packed += __builtin_popcount(mask[b]);
+  }
+  return packed;
+}
+
+INLINE int64_t pack_loop(const float *gradient, float *x, int64_t n, struct packing *p, bool feedback, bool zero,
+                         bool dense) {
+  int64_t i = 0, packed = p->packed;
+  const int64_t room = p->room, base = p->base;
+  const int32_t key = p->key, zero_key = p->zero_key;
+  int32_t *const indices = p->indices;
+  float *const values = p->values;
+  for (; i + WORD <= n && packed + WORD <= room; i += WORD) {
+    vec block[WORD / LANES];
+    uint32_t mask[WORD / LANES];
+    for (int b = 0; b < WORD / LANES; b++) {
+      block[b] = v_load(x + i + b * LANES);
+      if (feedback)
+        block[b] = v_add(block[b], v_load(gradient + i + b * LANES));
+      mask[b] = v_greater(block[b], key);
+      if (zero)
+        v_store(x + i + b * LANES, v_zero_at(block[b], v_greater(block[b], zero_key)));
+    }
+    if (dense || mask[0] | mask[1] | mask[2] | mask[3])
+      packed = pack_word(block, mask, base + i, indices, values, packed);
+  }
+  p->packed = packed;
+  if (i + WORD <= n || packed + (n - i) > room)
+    return i;
+  for (; i < n; i++) {
+    if (feedback)
+      x[i] += gradient[i];
+    pack_one(x, i, p, zero);
+  }
+  return n;
+}
+
+static int64_t pack(const float *x, int64_t n, struct packing *p) {
+  float *read_only = (float *)(uintptr_t)x; /* zero is false */
+  return p->dense ? pack_loop(NULL, read_only, n, p, false, false, true)
+                  : pack_loop(NULL, read_only, n, p, false, false, false);
+}
+
+static int64_t pack_zero(float *x, int64_t n, struct packing *p) {
+  return p->dense ? pack_loop(NULL, x, n, p, false, true, true) : pack_loop(NULL, x, n, p, false, true, false);
+}
+
+static int64_t pack_feedback(const float *gradient, float *residual, int64_t n, struct packing *p) {
+  return p->dense ? pack_loop(gradient, residual, n, p, true, true, true)
+                  : pack_loop(gradient, residual, n, p, true, true, false);
+}
+
+/* Where the prediction (zero_key) and the selection (key) disagree: a selected entry is zeroed now, one that was zeroed
+ * and is not selected is put back. */
+static void mend(const int32_t *indices, const float *values, uint32_t wrong, uint32_t selected, float *residual) {
+  for (; wrong; wrong &= wrong - 1) {
+    int l = __builtin_ctz(wrong);
+    residual[indices[l]] = selected >> l & 1 ? 0.0f : values[l];
   }
 }
 
-/* One word, element by element: exact at the end of the output and of the tile. Returns the entries written. */
-INLINE int64_t emit_bits(float *x, uint64_t mask, int64_t base, int64_t room, int32_t *indices, float *values,
-                         bool zero) {
-  int64_t written = 0;
-  for (; mask && written < room; mask &= mask - 1, written++) {
-    int i = __builtin_ctzll(mask);
-    indices[written] = (int32_t)(base + i);
-    values[written] = x[i];
-    if (zero)
-      x[i] = 0.0f;
+static int64_t pack_entries(const int32_t *indices, const float *values, int64_t n, float *residual,
+                            struct packing *p) {
+  int64_t i = 0;
+  for (; i + LANES <= n && p->packed + LANES <= p->room; i += LANES) {
+    vec v = v_load(values + i);
+    uint32_t mask = v_greater(v, p->key), zeroed = v_greater(v, p->zero_key);
+    v_compress_pairs(v, i_load(indices + i), mask, p->indices + p->packed, p->values + p->packed);
+    p->packed += __builtin_popcount(mask);
+    if (residual)
+      mend(indices + i, values + i, mask ^ zeroed, mask, residual);
   }
-  return written;
+  for (; i < n && n - i < LANES && p->packed < p->room; i++) {
+    uint32_t selected = key_of(values[i]) > p->key, zeroed = key_of(values[i]) > p->zero_key;
+    if (residual)
+      mend(indices + i, values + i, selected ^ zeroed, selected, residual);
+    if (selected) {
+      p->indices[p->packed] = indices[i];
+      p->values[p->packed++] = values[i];
+    }
+  }
+  return i;
 }
 
-/* One full word, compacted in registers; writes up to 64 entries of which popcount(mask) are valid. */
-INLINE int64_t emit_packed(float *x, uint64_t mask, int64_t base, int32_t *indices, float *values, bool zero) {
-  int64_t written = 0;
-  for (int b = 0; b < WORD; b += LANES) {
-    uint32_t part = (uint32_t)(mask >> b) & 0xffff;
-    vec block = v_load(x + b);
-    v_compress(block, part, (int32_t)(base + b), indices + written, values + written);
-    if (zero)
-      v_store(x + b, v_zero_at(block, part));
-    written += __builtin_popcount(part);
+static int64_t pack_keys(const float *x, int64_t n, int32_t limit, int32_t *keys) {
+  int64_t i = 0, packed = 0;
+  for (; i + LANES <= n; i += LANES) {
+    vec v = v_load(x + i);
+    uint32_t mask = ~v_greater(v, limit) & 0xffff;
+    i_compress(v_key(v), mask, keys + packed);
+    packed += __builtin_popcount(mask);
   }
-  return written;
-}
-
-INLINE void emit_tile(float *x, int64_t n, int64_t base, const struct marks *marks, int64_t room, int32_t *indices,
-                      float *values, bool zero) {
-  int64_t end = min64(room, marks->count), written = 0;
-  int32_t i = 0;
-  /* Packing pays where a word holds a few selected elements; below that, walking the set bits is shorter. */
-  bool packed = marks->count >= 4 * (int64_t)marks->words;
-  for (; packed && i < marks->words && written + WORD <= end && (marks->word[i] + 1) * WORD <= n; i++) {
-    int64_t at = marks->word[i] * WORD;
-    written += emit_packed(x + at, marks->mask[i], base + at, indices + written, values + written, zero);
-  }
-  for (; i < marks->words && written < end; i++) {
-    int64_t at = marks->word[i] * WORD;
-    written += emit_bits(x + at, marks->mask[i], base + at, end - written, indices + written, values + written, zero);
-  }
-}
-
-static void emit(const float *x, int64_t n, int64_t base, const struct marks *marks, int64_t room, int32_t *indices,
-                 float *values) {
-  emit_tile((float *)(uintptr_t)x, n, base, marks, room, indices, values, false); /* false: x is only read */
-}
-
-static void emit_zero(float *x, int64_t n, int64_t base, const struct marks *marks, int64_t room, int32_t *indices,
-                      float *values) {
-  emit_tile(x, n, base, marks, room, indices, values, true);
+  for (; i < n; i++)
+    if (key_of(x[i]) <= limit)
+      keys[packed++] = key_of(x[i]);
+  return packed;
 }

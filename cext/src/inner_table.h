@@ -1,11 +1,13 @@
 /* Instantiated once an instruction set: its table of inner loops. */
 const struct kernels ISA_KERNELS = {
     .name = ISA_NAME,
-    .mark = mark,
-    .mark_feedback = mark_feedback,
-    .emit = emit,
-    .emit_zero = emit_zero,
+    .pack = pack,
+    .pack_zero = pack_zero,
+    .pack_feedback = pack_feedback,
+    .pack_entries = pack_entries,
+    .pack_keys = pack_keys,
     .add = add,
+    .max_key = max_key,
     .moments = moments,
     .moments_feedback = moments_feedback,
     .tail = tail,

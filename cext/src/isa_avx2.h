@@ -47,6 +47,24 @@ static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indic
   compress_half(v.a, mask & 0xff, base, indices, values);
   compress_half(v.b, mask >> 8, base + 8, indices + low, values + low);
 }
+static inline ivec i_load(const int32_t *p) {
+  return (ivec){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))};
+}
+static inline __m256i order_of(uint32_t mask) {
+  return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)compress_table[mask]));
+}
+static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {
+  int low = __builtin_popcount(mask & 0xff);
+  _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(v.a, order_of(mask & 0xff)));
+  _mm256_storeu_si256((__m256i *)(out + low), _mm256_permutevar8x32_epi32(v.b, order_of(mask >> 8)));
+}
+/* the lanes' own indices instead of base + lane */
+static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
+  int low = __builtin_popcount(mask & 0xff);
+  i_compress(index, mask, indices);
+  _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(v.a, order_of(mask & 0xff)));
+  _mm256_storeu_ps(values + low, _mm256_permutevar8x32_ps(v.b, order_of(mask >> 8)));
+}
 static inline __m256 zero_half(__m256 v, uint32_t mask) {
   const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   __m256i hit = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bit), bit);

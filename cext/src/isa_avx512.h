@@ -28,6 +28,15 @@ static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indic
   _mm512_storeu_si512(indices, _mm512_maskz_compress_epi32((__mmask16)mask, index));
   _mm512_storeu_ps(values, _mm512_maskz_compress_ps((__mmask16)mask, v));
 }
+static inline ivec i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
+static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32((__mmask16)mask, v));
+}
+/* the lanes' own indices instead of base + lane */
+static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
+  i_compress(index, mask, indices);
+  _mm512_storeu_ps(values, _mm512_maskz_compress_ps((__mmask16)mask, v));
+}
 static inline vec v_zero_at(vec v, uint32_t mask) { return _mm512_maskz_mov_ps((__mmask16)~mask, v); }
 
 static inline vec v_abs(vec v) { return _mm512_castsi512_ps(v_key(v)); }

@@ -49,6 +49,23 @@ static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indic
     *values++ = v.lane[l];
   }
 }
+static inline ivec i_load(const int32_t *p) {
+  ivec v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+/* the lanes' own indices instead of base + lane */
+static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
+  for (; mask; mask &= mask - 1) {
+    int l = __builtin_ctz(mask);
+    *indices++ = index.lane[l];
+    *values++ = v.lane[l];
+  }
+}
+static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {
+  for (; mask; mask &= mask - 1)
+    *out++ = v.lane[__builtin_ctz(mask)];
+}
 static inline vec v_zero_at(vec v, uint32_t mask) {
   EACH_LANE v.lane[l] = mask >> l & 1 ? 0.0f : v.lane[l];
   return v;

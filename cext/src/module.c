@@ -34,8 +34,7 @@ static PyObject *select_above(struct call *call, struct selection *s, PyObject *
       !take_entries(call, args[1], args[2], true, &out.indices, &out.values, &out.capacity) ||
       !take_threads(call->function, args[3], &threads))
     return finish(call, NULL);
-  s->key = s->key_after = threshold_key(threshold);
-  s->cut = s->n;
+  *s = plain_selection(s->gradient, s->x, s->n, threshold_key(threshold));
   Py_BEGIN_ALLOW_THREADS;
   selected = run_selection(s, &out, threads);
   Py_END_ALLOW_THREADS;
@@ -63,7 +62,7 @@ static bool take_feedback(struct call *call, PyObject *const *args, const float 
 
 METHOD(threshold_select_feedback) {
   OPEN(threshold_select_feedback, 6);
-  struct selection s = {.zero = true};
+  struct selection s = {.gradient = NULL};
   if (!take_feedback(&call, args, &s.gradient, &s.x, &s.n))
     return finish(&call, NULL);
   return select_above(&call, &s, args + 2);
@@ -171,6 +170,34 @@ METHOD(tail_moments) {
   return finish(&call, Py_BuildValue("Ldd", (long long)t.count, t.sum, t.sum_squares));
 }
 
+METHOD(max_abs) {
+  OPEN(max_abs, 2);
+  float *x;
+  int64_t n;
+  int threads;
+  double largest;
+  if (!take_vector(&call, args[0], "x", false, &x, &n) || !take_threads(call.function, args[1], &threads))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  largest = max_abs(x, n, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, PyFloat_FromDouble(largest));
+}
+
+METHOD(add) {
+  OPEN(add, 3);
+  const float *gradient;
+  float *residual;
+  int64_t n;
+  int threads;
+  if (!take_feedback(&call, args, &gradient, &residual, &n) || !take_threads(call.function, args[2], &threads))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  add_vectors(gradient, residual, n, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
+}
+
 /* ---- module ---- */
 
 METHOD(use) {
@@ -209,6 +236,8 @@ static PyMethodDef methods[] = {
     ENTRY(moments),
     ENTRY(moments_feedback),
     ENTRY(tail_moments),
+    ENTRY(max_abs),
+    ENTRY(add),
     ENTRY(use),
     ENTRY(simd),
     ENTRY(supported),

@@ -21,4 +21,11 @@ struct moments compute_moments(const float *gradient, float *x, int64_t n, int t
 /* Sums of |x| - threshold over |x| > threshold; a NaN counts and makes the sums NaN. threshold is not NaN. */
 struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int threads);
 
+/* The largest |x|, 0 for an empty vector, NaN if there is one. One pass that does nothing but read: the floor of every
+ * method that looks at each element once. */
+double max_abs(const float *x, int64_t n, int threads);
+
+/* residual += gradient: the floor of every method with error feedback. */
+void add_vectors(const float *gradient, float *residual, int64_t n, int threads);
+
 #endif

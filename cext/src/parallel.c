@@ -25,15 +25,11 @@ void run_workers(void (*worker)(void *context), void *context, int threads) {
     pthread_join(helpers[i], NULL);
 }
 
-int64_t append_in_order(struct appender *appender, int64_t task, int64_t count) {
+void wait_turn(struct appender *appender, int64_t task) {
   /* Spin briefly, then give the core away: with more ranks than cores the other thread may not be running. */
   for (int spins = 0; atomic_load_explicit(&appender->turn, memory_order_acquire) != task; spins++)
     if (spins > 200)
       sched_yield();
-  int64_t offset = appender->offset;
-  appender->offset = offset + count;
-  atomic_store_explicit(&appender->turn, task + 1, memory_order_release);
-  return offset;
 }
 
 int useful_threads(int64_t n, int64_t grain, int threads) { return (int)max64(1, min64(threads, n / grain)); }

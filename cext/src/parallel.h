@@ -25,9 +25,12 @@ struct appender {
   int64_t offset;
 };
 
-/* Returns where task `task` may write its `count` entries. Tasks are taken in ascending order, so the one that is
- * waited for is always running or done: no deadlock, even if no second thread could be started. */
-int64_t append_in_order(struct appender *appender, int64_t task, int64_t count);
+/* Waits until every task before `task` has passed its turn; then `offset` may be read and moved. Tasks are taken in
+ * ascending order, so the one that is waited for is running or done: no deadlock, even with one thread. */
+void wait_turn(struct appender *appender, int64_t task);
+static inline void pass_turn(struct appender *appender, int64_t task) {
+  atomic_store_explicit(&appender->turn, task + 1, memory_order_release);
+}
 
 /* Runs worker(context) on at most `threads` threads, this one included, and returns when all are done. */
 void run_workers(void (*worker)(void *context), void *context, int threads);

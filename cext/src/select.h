@@ -1,18 +1,32 @@
-/* Selection by a threshold, and its ordered output; topk.c ends in the same pass. */
+/* Selection by a threshold, and its ordered output; the exact top-k is made of such passes. */
 #ifndef SANDTABLE_SELECT_H
 #define SANDTABLE_SELECT_H
 
 #include "common.h"
 
-/* What to select: keys above `key` before position `cut`, keys above `key_after` from there on. A plain threshold has
- * cut = n; the exact top-k cuts ties at the position of the last one that it takes. */
+enum { AS_SELECTED = INT32_MIN };
+
+/* Keys that lie in a band, collected from what a pass packs, in any order. `keys` has room for capacity + 16. */
+struct band {
+  int32_t limit; /* the band ends with this key; it begins above the pass's own key */
+  int32_t *keys;
+  int64_t capacity;
+  _Atomic int64_t count; /* beyond capacity: too many, and not all were kept */
+};
+
+/* One pass. The source is the vector x, or, where from_values is given, n entries with residual x to mend (or NULL).
+ * Selected are keys above `key` before position `cut`, above `key_after` from there on: a plain threshold has cut = n,
+ * the exact top-k cuts ties at the position of the last one that it takes. */
 struct selection {
-  const float *gradient; /* NULL: no error feedback; else residual += gradient first */
-  float *x;              /* the residual, or the vector that is only read */
+  const float *gradient; /* NULL: no error feedback; else x += gradient first */
+  float *x;
   int64_t n;
-  bool zero; /* write 0 in x where an entry is written */
-  int32_t key, key_after;
+  const int32_t *from_indices;
+  const float *from_values;
+  bool zero; /* x becomes 0 above zero_key, or, where that is AS_SELECTED, where it is selected */
+  int32_t key, key_after, zero_key;
   int64_t cut;
+  struct band *band; /* NULL: none is wanted */
 };
 
 struct payload {
@@ -21,8 +35,12 @@ struct payload {
   int64_t capacity;
 };
 
-/* Entries are written in ascending index order, at most payload->capacity. Returns the true count. */
+/* Entries are written in ascending index order, at most payload->capacity; what finds no room is put back in x if it
+ * was zeroed. Returns the true count. */
 int64_t run_selection(const struct selection *selection, const struct payload *payload, int threads);
+
+/* A selection of |x| > threshold. */
+struct selection plain_selection(const float *gradient, float *x, int64_t n, int32_t key);
 
 /* The key for which key(|x|) > result means |x| > threshold, the comparison made in double. NaN is the caller's error.
  */

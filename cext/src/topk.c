@@ -107,7 +107,8 @@ int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct
     ties = job.shared->bins[bin];
     job.prefix = job.prefix << (job.level ? 10 : 0) | bin;
   }
-  struct selection selection = {.x = x, .n = n, .zero = gradient != NULL, .key = job.prefix - 1};
+  struct selection selection = plain_selection(NULL, x, n, job.prefix - 1);
+  selection.zero = gradient != NULL;
   selection.key_after = job.prefix;
   selection.cut = wanted == ties ? n : position_after(x, n, job.prefix, wanted);
   return run_selection(&selection, payload, threads);

@@ -1,0 +1,48 @@
+/* The plain passes: reading, and adding. Every other kernel is measured against these two. */
+#include "moments.h"
+#include "parallel.h"
+
+enum { CHUNK = 4 * TILE };
+
+struct job {
+  const struct kernels *kernels;
+  const float *gradient;
+  float *x;
+  int64_t n;
+  struct tasks chunks;
+  _Atomic int32_t max_key;
+};
+
+static void max_worker(void *context) {
+  struct job *job = context;
+  int32_t mine = 0;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
+    int32_t key = job->kernels->max_key(job->x + c * CHUNK, min64(CHUNK, job->n - c * CHUNK));
+    mine = key > mine ? key : mine;
+  }
+  int32_t known = atomic_load(&job->max_key);
+  while (mine > known && !atomic_compare_exchange_weak(&job->max_key, &known, mine))
+    continue;
+}
+
+double max_abs(const float *x, int64_t n, int threads) {
+  struct job job = {.kernels = active_kernels(), .x = (float *)(uintptr_t)x, .n = n};
+  job.chunks.count = (n + CHUNK - 1) / CHUNK;
+  run_workers(max_worker, &job, useful_threads(n, CHUNK, threads));
+  int32_t key = job.max_key;
+  float max;
+  memcpy(&max, &key, sizeof max);
+  return (double)max;
+}
+
+static void add_worker(void *context) {
+  struct job *job = context;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
+    job->kernels->add(job->gradient + c * CHUNK, job->x + c * CHUNK, min64(CHUNK, job->n - c * CHUNK));
+}
+
+void add_vectors(const float *gradient, float *residual, int64_t n, int threads) {
+  struct job job = {.kernels = active_kernels(), .gradient = gradient, .x = residual, .n = n};
+  job.chunks.count = (n + CHUNK - 1) / CHUNK;
+  run_workers(add_worker, &job, useful_threads(n, CHUNK, threads));
+}
