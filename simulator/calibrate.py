@@ -40,13 +40,13 @@ def calibrate(runs: Sequence[Run]) -> Profile:
     """Fit a profile to runs of one network and batch size. UserError where they do not belong together."""
     _check_same(runs)
     first = runs[0]
-    stretch = max(stretch_of(run) for run in runs)
+    stretch = max(run.stretch for run in runs)
     tables = [observe_steps(run) for run in runs]
-    weights = [stretch / stretch_of(run) for run in runs]
+    weights = [stretch / run.stretch for run in runs]
     layers, compute_note = _layers(first, tables, weights)
     compress, merge, optimize, notes = _costs(runs, weights)
     cycle = first.experiment.cluster.cycle_time
-    exchanges = [e.scaled(1.0 / stretch_of(run)) for run in runs for e in observe_exchanges(run)]
+    exchanges = [e.scaled(1.0 / run.stretch) for run in runs for e in observe_exchanges(run)]
     network, network_note = fit_network(exchanges, cycle)
     achieved: dict[str, list[float]] = {}
     for run in runs:
@@ -68,14 +68,13 @@ def calibrate(runs: Sequence[Run]) -> Profile:
         achieved={name: float(np.mean(ratios)) for name, ratios in achieved.items()},
         network=network,
         host=_host(first, stretch),
-        fits={"compute": compute_note, **notes, "network": network_note, "runs": [run.name for run in runs]},
+        fits={
+            "compute": compute_note,
+            **notes,
+            "network": network_note,
+            "runs": [{"name": run.name, "trace_sha256": run.digest} for run in runs],
+        },
     )
-
-
-def stretch_of(run: Run) -> float:
-    """How much longer computing takes because the ranks of a host outnumber its cores; at least 1."""
-    ranks = run.workers / run.hosts
-    return max(1.0, ranks / run.cores) if run.cores else 1.0
 
 
 def _check_same(runs: Sequence[Run]) -> None:

@@ -114,8 +114,8 @@ def huber_weights(residuals: Array) -> Array:
     return np.asarray(np.minimum(1.0, HUBER * spread / np.maximum(np.abs(residuals), 1e-300)))
 
 
-def trimmed_mean(values: Array, share: float = 0.02) -> float:
-    """Mean without the largest and smallest `share` of values: keeps the tail that recurs, drops the accident."""
+def trimmed_mean(values: Array, share: float = 0.1) -> float:
+    """Mean without the largest and smallest `share` of values: keeps what recurs, drops the accidents of the host."""
     ordered = np.sort(np.asarray(values, dtype=float))
     cut = int(share * len(ordered))
     return float(ordered[cut : len(ordered) - cut].mean()) if len(ordered) else 0.0

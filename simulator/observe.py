@@ -6,6 +6,7 @@ Nothing is fitted here. The first steps of a run are left out as warm-up (alloca
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -44,6 +45,11 @@ class Run:
         return self.folder.name
 
     @property
+    def digest(self) -> str:
+        """sha256 of rank 0's trace: tells this run from another one in a folder of the same name."""
+        return hashlib.sha256((self.folder / "trace" / "rank0.jsonl").read_bytes()).hexdigest()
+
+    @property
     def workers(self) -> int:
         return len(self.ranks)
 
@@ -57,6 +63,11 @@ class Run:
         """Number of hosts that the ranks ran on."""
         named = self.header.get("hosts", 1)
         return max(1, len(set(named)) if isinstance(named, list) else int(named))
+
+    @property
+    def stretch(self) -> float:
+        """How much longer computing takes because the ranks of a host outnumber its cores; at least 1."""
+        return max(1.0, self.workers / self.hosts / self.cores) if self.cores else 1.0
 
     @property
     def tensors(self) -> list[tuple[str, int]]:

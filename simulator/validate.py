@@ -1,0 +1,217 @@
+"""Simulate real runs again and say how far the simulation is off: the runs it was fitted to apart from the others.
+
+`python -m simulator validate RUN… [--profile P | --fit RUN…]`. Each run's own experiment file is simulated on the host
+that the profile was measured on, and set against the steps of its trace after warm-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from simulator.calibrate import calibrate
+from simulator.job import simulate
+from simulator.observe import Run, load_run
+from simulator.profile import Profile
+from toolkit.errors import UserError
+from toolkit.trace import RankSteps, Result, summarize
+
+VALIDATION_SCHEMA = "sandtable-validation/1"
+SHARES = ("compute", "compress", "communicate", "optimize", "idle")
+DIFFERENT = 0.10  # two runs whose times differ by more must come out in the right order
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run, measured and predicted: median seconds of an iteration and shares of its time.
+
+    The median, because what else the host does stalls a step now and then, which is no property of the experiment.
+    """
+
+    name: str
+    fitted: bool
+    label: str
+    measured_s: float
+    predicted_s: float
+    measured_mean_s: float
+    predicted_mean_s: float
+    measured_share: dict[str, float]
+    predicted_share: dict[str, float]
+    bytes_measured: float
+    bytes_predicted: float
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, less one."""
+        return self.predicted_s / self.measured_s - 1.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Errors over a group of runs. pairs: runs two by two that differ by more than 10 %; right: in the right order."""
+
+    runs: int
+    mape: float
+    worst: float
+    worst_run: str
+    pairs: int
+    right: int
+
+
+def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
+    """Simulate one run's own experiment on the measured host. UserError where the profile is of something else."""
+    if profile.network is None and run.workers > 1:
+        raise UserError("validate: the profile has no network of a measured host: calibrate it from runs of 2 ranks")
+    real = measured(run)
+    simulated = simulate(
+        run.experiment, on_host_of(run, profile), host_network=run.workers > 1, source=str(run.folder / "config.toml")
+    )
+    section = run.experiment.compression
+    density = "" if run.experiment.exchange == "dense" else f" {section.density:g}"
+    return Comparison(
+        name=run.name,
+        fitted=fitted,
+        label=f"{section.name}{density}, {run.workers} rank{'s' * (run.workers > 1)}",
+        measured_s=real.iteration_time_s["p50"],
+        predicted_s=simulated.iteration_time_s["p50"],
+        measured_mean_s=real.iteration_time_s["mean"],
+        predicted_mean_s=simulated.iteration_time_s["mean"],
+        measured_share=real.time_share,
+        predicted_share=simulated.time_share,
+        bytes_measured=real.bytes_sent_per_worker / real.steps,
+        bytes_predicted=simulated.bytes_sent_per_worker / simulated.steps,
+    )
+
+
+def measured(run: Run) -> Result:
+    """The run's result, folded again from its trace without the steps of warm-up."""
+    ranks = [RankSteps.of(s for s in spans if s.step >= run.first_step) for spans in run.ranks]
+    return summarize(ranks, seed=run.experiment.run.seed, samples=0)
+
+
+def on_host_of(run: Run, profile: Profile) -> Profile:
+    """The profile with software costs of exchanges as they are when this run's ranks share the cores."""
+    network = profile.network
+    if network is None:
+        return profile
+    shared = dataclasses.replace(
+        network,
+        latency_s=network.latency_s * run.stretch,
+        bandwidth=network.bandwidth / run.stretch,
+        call_s=network.call_s * run.stretch,
+    )
+    return dataclasses.replace(profile, network=shared)
+
+
+def summary(rows: Sequence[Comparison]) -> Summary | None:
+    """Mean absolute percentage error and worst error as fractions, and the order of pairs; None without runs."""
+    if not rows:
+        return None
+    worst = max(rows, key=lambda row: abs(row.error))
+    pairs = right = 0
+    for i, one in enumerate(rows):
+        for two in rows[i + 1 :]:
+            if abs(one.measured_s - two.measured_s) > DIFFERENT * min(one.measured_s, two.measured_s):
+                pairs += 1
+                right += (one.measured_s < two.measured_s) == (one.predicted_s < two.predicted_s)
+    mape = float(np.mean([abs(row.error) for row in rows]))
+    return Summary(len(rows), mape, abs(worst.error), worst.name, pairs, right)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Simulate real runs again and compare with the measurement."
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder written by 'python -m toolkit train --out'")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--profile", metavar="P", help="profile to predict with")
+    given.add_argument("--fit", nargs="+", metavar="RUN", help="runs to calibrate from (default: all that are given)")
+    parser.add_argument("--max-error", type=float, metavar="E", help="exit with 1 where a MAPE is above, such as 0.2")
+    parser.add_argument("--json", metavar="OUT", help="write the comparison as JSON")
+    parser.add_argument("--plot", metavar="OUT.png", help="draw predicted against measured time")
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.max_error is not None and not args.max_error > 0:
+        raise UserError(f"--max-error {args.max_error}: a fraction > 0 is wanted, such as 0.2")
+    runs = _unique([load_run(folder) for folder in [*(args.fit or []), *args.runs]])
+    if args.profile:
+        profile = Profile.load(args.profile)
+    else:
+        fit = {Path(folder).resolve() for folder in args.fit or args.runs}
+        profile = calibrate([run for run in runs if run.folder.resolve() in fit])
+    known = {row.get("trace_sha256") for row in profile.fits.get("runs", []) if isinstance(row, dict)}
+    rows = [compare(run, profile, run.digest in known) for run in runs]
+    groups = {"fitted": [r for r in rows if r.fitted], "held out": [r for r in rows if not r.fitted]}
+    show(groups, wide_console())
+    if args.json:
+        _write(Path(args.json), report(groups))
+    if args.plot:
+        from simulator.plots import plot_validation
+
+        plot_validation(rows, Path(args.plot))
+    worst = max(s.mape for s in map(summary, groups.values()) if s)
+    if args.max_error is not None and worst > args.max_error:
+        Console(stderr=True).print(f"MAPE {worst:.1%} is above --max-error {args.max_error:.1%}", highlight=False)
+        return 1
+    return 0
+
+
+def _unique(runs: Sequence[Run]) -> list[Run]:
+    return list({run.folder.resolve(): run for run in runs}.values())
+
+
+def report(groups: dict[str, list[Comparison]]) -> dict[str, Any]:
+    """The comparison as plain data."""
+    content: dict[str, Any] = {"schema": VALIDATION_SCHEMA}
+    for name, rows in groups.items():
+        total = summary(rows)
+        content[name.replace(" ", "_")] = {
+            "summary": dataclasses.asdict(total) if total else None,
+            "runs": [{**dataclasses.asdict(row), "error": row.error} for row in rows],
+        }
+    return content
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--json {path}: cannot be written: {error.strerror}") from None
+
+
+def show(groups: dict[str, list[Comparison]], console: Console) -> None:
+    """Print measured against predicted, a run a line, and what it comes to."""
+    short = {"communicate": "comm.", "optimize": "opt."}
+    table = Table("run", "", title="iteration time in ms; shares of time in %, measured/predicted", pad_edge=False)
+    for name in ("measured", "predicted", "error", *(short.get(s, s) for s in SHARES)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group, rows in groups.items():
+        for row in rows:
+            shares = [f"{100 * row.measured_share[s]:.0f}/{100 * row.predicted_share[s]:.0f}" for s in SHARES]
+            times = (f"{row.measured_s * 1e3:.2f}", f"{row.predicted_s * 1e3:.2f}", f"{row.error:+.1%}")
+            table.add_row(f"{row.name}: {row.label}", group, *times, *shares)
+        table.add_section()
+    console.print(table)
+    for group, rows in groups.items():
+        total = summary(rows)
+        if total:
+            order = f"; order right for {total.right} of {total.pairs} pairs" if total.pairs else ""
+            console.print(
+                f"{group}: mean absolute error of iteration time {total.mape:.1%} over {total.runs} run(s), "
+                f"worst {total.worst:.1%} ({total.worst_run}){order}",
+                highlight=False,
+            )
+
+
+def wide_console() -> Console:
+    """A console that does not fold tables where the output is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 120))
