@@ -1,1 +1,1 @@
-"""The model world of Sandtable: the same experiment file on clusters you don't have. Imports no torch, horovod, mpi4py."""
+"""The model world: the same experiment file on clusters you don't have. Imports no torch, horovod or mpi4py."""

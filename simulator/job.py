@@ -1,0 +1,91 @@
+"""One experiment simulated: choose the engine, run it, and fold the outcome into the result contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simulator import fast
+from simulator.engine import Engine
+from simulator.fold import Fold
+from simulator.plan import Plan, build
+from simulator.profile import Profile
+from simulator.spans import Sink
+from toolkit.errors import UserError
+from toolkit.experiment import Experiment
+from toolkit.trace import Result, summarize
+
+ENGINES = ("auto", "fast", "events", "flows")
+
+
+def simulate(
+    experiment: Experiment,
+    profile: Profile | None = None,
+    *,
+    seed: int | None = None,
+    engine: str = "auto",
+    sink: Sink | None = None,
+    host_network: bool = False,
+    source: str = "experiment",
+) -> Result:
+    """Simulate an experiment.
+
+    profile: measured costs; without one they are derived from FLOPs and [cluster] device. seed: [run] seed if None.
+    engine: "fast" (recurrence), "events" (SimPy), "flows" (SimPy, every message of every exchange a flow on links) or
+    "auto": fast where it is exact, else events. sink: takes every span. host_network: on the network of the host that
+    the profile was measured on. Raises UserError.
+    """
+    plan = build(experiment, profile, host_network=host_network, source=source)
+    return run_plan(plan, experiment.run.seed if seed is None else seed, engine=engine, sink=sink)
+
+
+def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None = None) -> Result:
+    """Simulate a resolved run (see `simulate`)."""
+    if engine not in ENGINES:
+        raise UserError(f"--engine {engine}: allowed are {', '.join(ENGINES)}")
+    why_not = fast.refusal(plan, traced=sink is not None, flows=engine == "flows")
+    if engine == "fast" and why_not:
+        raise UserError(f"--engine fast: {why_not}")
+    if engine in ("auto", "fast") and why_not is None:
+        fold, used, why = fast.run(plan, seed), "fast", "exact here: BSP, exchanges one at a time on idle links"
+    else:
+        fold = Engine(plan, seed, sink=sink, flows=engine == "flows").run()
+        used, why = ("flows" if engine == "flows" else "events"), why_not or "asked for"
+    result = summarize(fold.ranks(), seed=seed, samples=plan.samples(), phase=plan.experiment.sync.policy)
+    result.sections["simulation"] = {"engine": used, "why": why, **_section(plan, fold, result)}
+    return result
+
+
+def _section(plan: Plan, fold: Fold, result: Result) -> dict[str, Any]:
+    busy = fold.compute + fold.compress + fold.optimize + plan.step_s * plan.steps
+    profile = plan.profile
+    return {
+        "profile": {
+            "source": profile.source,
+            "model": profile.model,
+            "batch_size": profile.batch_size,
+            "host": profile.host,
+        },
+        "collectives": _collectives(plan),
+        "buckets": len(plan.buckets),
+        "wire_bytes_per_worker": round(fold.wire),
+        "exposed_communication_s": float(np.mean(fold.communicate)),
+        "ideal_time_s": float(np.mean(busy)),
+        "compute_stretch": plan.stretch,
+        "assumptions": plan.assumptions,
+    }
+
+
+def _collectives(plan: Plan) -> list[str]:
+    """The algorithms in use, "allreduce: ring", in the order of the buckets that first use them."""
+    names: list[str] = []
+    for number in {0, plan.steps - 1}:
+        step = plan.step(number)
+        for bucket in range(len(plan.buckets)):
+            sizes = plan.timing.full(plan.sizes(step.costs, step.load, bucket))
+            volume = sizes[0] if step.costs.kind == "allreduce" else sum(sizes)
+            name = f"{step.costs.kind}: {plan.timing.algorithm(step.costs.kind, volume)}"
+            if name not in names:
+                names.append(name)
+    return names

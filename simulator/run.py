@@ -1,0 +1,126 @@
+"""`python -m simulator run FILE`: simulate one experiment and show where its time goes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from simulator.job import ENGINES, run_plan
+from simulator.plan import Plan, build
+from simulator.profile import Profile
+from toolkit import units
+from toolkit.errors import UserError
+from toolkit.experiment import load
+from toolkit.trace import Span, write_trace
+from toolkit.trace.chrome import write_chrome
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help="experiment file (TOML)")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
+    parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
+    parser.add_argument("--seed", type=int, help="seed of the simulation (default: [run] seed)")
+    parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: fast where it is exact")
+    parser.add_argument("--on-host", action="store_true", help="on the network of the host the profile comes from")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the result")
+    parser.add_argument(
+        "--trace", type=Path, metavar="OUT", help="OUT.json: a Chrome/Perfetto trace; else a folder with trace/rank*"
+    )
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="timeline of the last steps, and time shares")
+
+
+def main(args: argparse.Namespace) -> int:
+    experiment = load(args.file, args.set)
+    profile = Profile.load(args.profile) if args.profile else None
+    plan = build(experiment, profile, host_network=args.on_host, source=args.file)
+    seed = experiment.run.seed if args.seed is None else args.seed
+    if seed < 0:
+        raise UserError(f"--seed {seed}: a whole number >= 0 is wanted")
+    spans: list[Span] | None = [] if args.trace or args.plot else None
+    result = run_plan(plan, seed, engine=args.engine, sink=None if spans is None else spans.append).to_json()
+    if args.json:
+        write_json(args.json, result)
+    if args.trace and spans is not None:
+        save_trace(args.trace, plan, spans)
+    if args.plot and spans is not None:
+        from simulator.timeline import draw  # matplotlib is slow to import
+
+        draw(args.plot, spans, result)
+    show(result, plan)
+    return 0
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON atomically; UserError where it cannot be written."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def save_trace(out: Path, plan: Plan, spans: list[Span]) -> None:
+    """A Chrome trace (OUT ends in .json), or a folder that toolkit.trace.read_run reads."""
+    try:
+        if out.suffix == ".json":
+            write_chrome(out, spans)
+            return
+        (out / "trace").mkdir(parents=True, exist_ok=True)
+        by_rank: dict[int, list[Span]] = defaultdict(list)
+        for span in spans:
+            by_rank[span.rank].append(span)
+        for rank in range(plan.topology.workers):
+            write_trace(out / "trace" / f"rank{rank}.jsonl", trace_header(plan, rank), by_rank[rank])
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def trace_header(plan: Plan, rank: int) -> dict[str, Any]:
+    """The header that the trainer writes for its own traces, of simulated hosts."""
+    per_host = plan.topology.workers_per_host
+    return {
+        "rank": rank,
+        "workers": plan.topology.workers,
+        "model": plan.experiment.model.name,
+        "tensors": [[layer.name, layer.elements] for layer in plan.profile.layers],
+        "batch_size": plan.experiment.data.batch_size,
+        "examples": plan.profile.examples,
+        "cores": plan.experiment.cluster.cores_per_host,
+        "hosts": [f"host{worker // per_host}" for worker in range(plan.topology.workers)],
+    }
+
+
+def show(result: dict[str, Any], plan: Plan) -> None:
+    """Print the result for people."""
+    console, cluster, simulation = Console(), plan.experiment.cluster, result["simulation"]
+    times, shares = result["iteration_time_s"], result["time_share"]
+    table = Table(title=f"{plan.experiment.model.name}, {plan.experiment.compression.name}, simulated")
+    for title in ("workers", "link", "steps", "total", "iteration", "samples/s", "sent a worker"):
+        table.add_column(title, justify="right")
+    table.add_row(
+        str(result["workers"]),
+        f"{units.render('rate', cluster.bandwidth)}, {units.render('time', cluster.latency)}",
+        str(result["steps"]),
+        f"{result['total_time_s']:.4g} s",
+        f"{times['mean'] * 1e3:.4g} ms",
+        f"{result['samples_per_s']:.4g}",
+        f"{result['bytes_sent_per_worker'] / 1e6:.4g} MB",
+    )
+    console.print(table)
+    console.print("time: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()), highlight=False)
+    host = simulation["profile"]["host"]
+    source = f"derived for {host.get('device')}" if simulation["profile"]["source"] == "derived" else "measured"
+    algorithms = ", ".join(simulation["collectives"])
+    console.print(
+        f"profile: {source}; {algorithms}; engine: {simulation['engine']} ({simulation['why']})", highlight=False
+    )
+    for note in simulation["assumptions"]:
+        console.print(f"assumed: {note}", highlight=False)

@@ -1,0 +1,83 @@
+"""The spans of a simulated worker's step: the same names and details that the trainer records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from simulator.plan import Plan, Step
+from simulator.worker import Finish, Launches
+from toolkit.trace import Span
+
+Sink = Callable[[Span], None]
+
+
+def step_spans(
+    plan: Plan, number: int, rank: int, times: tuple[float, Launches, Finish], factor: float, done: list[float]
+) -> Iterator[Span]:
+    """Spans of step `number` of one worker; times: its start, launches and finish (one row)."""
+    step = plan.step(number)
+    start, launches, end = times
+    load = step.load
+
+    def span(what: str, name: str, begin: float, until: float, size: int = 0, detail: dict | None = None) -> Span:
+        return Span(what, name, size, begin, max(begin, until), number, rank, detail)
+
+    now = start + plan.step_s
+    left, last = float(load.batches[rank]), float(load.last[rank])
+    while left > 1e-12:
+        part = min(1.0, left)
+        yield span("data", "", now, now + plan.data_s * part)
+        now += plan.data_s * part
+        yield span("forward", "", now, now + factor * plan.forward_s * part)
+        now += factor * plan.forward_s * part
+        left -= part
+        if left > 1e-12:
+            yield from _backward(plan, span, now, factor * part)
+            now += factor * plan.backward_s * part
+    yield from _last_backward(plan, step, span, launches, factor * last, bool(load.busy[rank]))
+    for bucket, elements in enumerate(plan.elements):
+        name = f"bucket{bucket}"
+        sent = step.costs.payload[bucket] if load.busy[rank] else plan.empty_payload(step.costs, bucket)
+        begin, met = float(end.waits[0, bucket]), float(end.met[0, bucket])
+        yield span("wait", name, begin, met)
+        yield span("communicate", name, float(launches.launched[0, bucket]), done[bucket], sent, {"exact_end": 1.0})
+        entries = step.costs.entries[bucket]
+        senders = plan.topology.workers - load.empty_workers if step.costs.kind == "allgather" else 1
+        detail = {"elements": float(elements), "entries": float(entries * senders)}
+        yield span("merge", name, met, met + float(step.costs.merge[bucket]), 0, detail)
+    until = float(end.end[0])
+    yield span("optimize", "", until - step.costs.optimize, until)
+    yield span("step", "", start, until)
+
+
+def _backward(plan: Plan, span: Callable[..., Span], now: float, scale: float) -> Iterator[Span]:
+    order = [position for bucket in plan.buckets for position in bucket]
+    for position, seconds in zip(order, plan.segments.tolist(), strict=True):
+        yield span("backward", plan.profile.layers[position].name, now, now + scale * seconds)
+        now += scale * seconds
+
+
+def _last_backward(
+    plan: Plan, step: Step, span: Callable[..., Span], launches: Launches, scale: float, busy: bool
+) -> Iterator[Span]:
+    """The backward that completes the buckets, with compression in between (or behind it, without overlap)."""
+    now, overlap, position = float(launches.backward[0]), plan.experiment.pipeline.overlap, 0
+    if not busy:
+        return
+    if not overlap:
+        yield from _backward(plan, span, now, scale)
+    for number, bucket in enumerate(plan.buckets):
+        if overlap:
+            for tensor in bucket:
+                seconds = scale * float(plan.segments[position])
+                yield span("backward", plan.profile.layers[tensor].name, now, now + seconds)
+                now, position = now + seconds, position + 1
+        until = float(launches.launched[0, number])
+        detail = {
+            "elements": plan.elements[number],
+            "density": step.costs.density,
+            "selected": step.costs.entries[number],
+        }
+        size = step.costs.payload[number]
+        yield span("compress", f"bucket{number}", until - float(step.costs.compress[number]), until, size, detail)
+        now = until
