@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SIMULATOR_MAY = {
     "toolkit.errors",
     "toolkit.registry",
+    "toolkit.units",
     "toolkit.experiment",
     "toolkit.trace",
     "toolkit.policies",
