@@ -14,7 +14,7 @@ COMMANDS = {
     "sweep": ("simulator.sweep", "simulate an experiment file over a grid of its keys"),
     "calibrate": ("simulator.calibrate", "fit a profile to traces of real runs"),
     "validate": ("simulator.validate", "hold simulations against the measured runs"),
-    "map": ("simulator.report", "where compression pays: workers x bandwidths x compressors"),
+    "map": ("simulator.map", "where compression pays: workers x bandwidths x compressors"),
 }
 
 

@@ -168,8 +168,8 @@ class Plan:
         compress = self.cost("compress", profile.compress, section.name if density < 1.0 else "none")
         merge = self.cost("merge", profile.merge, "dense" if dense else "sparse")
         optimize = self.cost("optimize", profile.optimize, self.experiment.optimizer.name)
-        received = [n if dense else k * senders for n, k in zip(self.elements, entries, strict=True)]
-        merged = sum(min(n, k) for n, k in zip(self.elements, received, strict=True))
+        received = [0 if dense else k * senders for k in entries]
+        merged = sum(n if dense else min(n, k) for n, k in zip(self.elements, received, strict=True))
         return StepCosts(
             "allreduce" if dense else "allgather",
             density,

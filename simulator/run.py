@@ -9,12 +9,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from simulator.job import ENGINES, run_plan
 from simulator.plan import Plan, build
 from simulator.profile import Profile
+from simulator.terminal import console
 from toolkit import units
 from toolkit.errors import UserError
 from toolkit.experiment import load
@@ -100,7 +100,7 @@ def trace_header(plan: Plan, rank: int) -> dict[str, Any]:
 
 def show(result: dict[str, Any], plan: Plan) -> None:
     """Print the result for people."""
-    console, cluster, simulation = Console(), plan.experiment.cluster, result["simulation"]
+    out, cluster, simulation = console(), plan.experiment.cluster, result["simulation"]
     times, shares = result["iteration_time_s"], result["time_share"]
     table = Table(title=f"{plan.experiment.model.name}, {plan.experiment.compression.name}, simulated")
     for title in ("workers", "link", "steps", "total", "iteration", "samples/s", "sent a worker"):
@@ -114,13 +114,11 @@ def show(result: dict[str, Any], plan: Plan) -> None:
         f"{result['samples_per_s']:.4g}",
         f"{result['bytes_sent_per_worker'] / 1e6:.4g} MB",
     )
-    console.print(table)
-    console.print("time: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()), highlight=False)
+    out.print(table)
+    out.print("time: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     host = simulation["profile"]["host"]
     source = f"derived for {host.get('device')}" if simulation["profile"]["source"] == "derived" else "measured"
     algorithms = ", ".join(simulation["collectives"])
-    console.print(
-        f"profile: {source}; {algorithms}; engine: {simulation['engine']} ({simulation['why']})", highlight=False
-    )
+    out.print(f"profile: {source}; {algorithms}; engine: {simulation['engine']} ({simulation['why']})", highlight=False)
     for note in simulation["assumptions"]:
-        console.print(f"assumed: {note}", highlight=False)
+        out.print(f"assumed: {note}")

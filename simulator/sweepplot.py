@@ -1,0 +1,55 @@
+"""The figure of a sweep: iteration time over its first key, a line for each combination of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from toolkit.errors import UserError
+
+# Okabe and Ito's colours, told apart by colour-blind readers
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+STYLES = ("-", "--", ":", "-.")
+MARKERS = "os^Dv<>P"
+LINES = len(COLOURS) * len(STYLES)
+
+
+def draw(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Write a PNG; UserError where it cannot be written or has more lines than can be told apart."""
+    first, others = names[0], names[1:]
+    ticks = list(dict.fromkeys(row[first] for row in rows))
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        label = ", ".join(f"{name.partition('.')[2]} {row[name]}" for name in others)
+        lines.setdefault(label, []).append((ticks.index(row[first]), row["iteration_time_s"] * 1e3))
+    if len(lines) > LINES:
+        raise UserError(f"--plot {path}: {len(lines)} lines: at most {LINES} can be told apart; sweep over fewer keys")
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for number, (label, points) in enumerate(lines.items()):
+        axes.plot(
+            *zip(*points, strict=True),
+            label=label,
+            color=COLOURS[number % len(COLOURS)],
+            linestyle=STYLES[number // len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+        )
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_xlabel(first)
+    axes.set_yscale("log")
+    axes.set_ylabel("iteration time (ms, logarithmic)")
+    axes.grid(axis="y", which="both", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if others:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written: {error}") from None
+    finally:
+        plt.close(figure)
