@@ -22,7 +22,7 @@ train() { # NAME [--set section.key=value ...]
 train dense
 train topk --set compression.name=topk
 train sidco-e --set compression.name=sidco-e
-train held-out --set compression.name=topk --set compression.density=0.1 --set data.batch_size=16
+train held-out --set compression.name=topk --set compression.density=0.1
 
 echo "== real runs: four workers, the same seed"
 python -m toolkit compare "$OUT"/{dense,topk,sidco-e,held-out}
