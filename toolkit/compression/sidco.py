@@ -17,14 +17,14 @@ from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Shape, Sums
 from toolkit.compression.passes import Passes
-from toolkit.compression.sparse import SparseCompressor
+from toolkit.compression.sparse import StatisticalCompressor
 from toolkit.compression.stages import StageSearch
 from toolkit.experiment import CompressionSection
 
 Fit = Callable[[Shape, float], float]
 
 
-class Sidco(SparseCompressor):
+class Sidco(StatisticalCompressor):
     """SIDCo for one tensor, with its own adaptation state.
 
     An estimate may be poor; what is sent is right nonetheless. Too many entries above the threshold are all sent. A
@@ -40,17 +40,7 @@ class Sidco(SparseCompressor):
         super().__init__(section, elements)
         self.search = StageSearch(section.adapt_every, section.tolerance)
 
-    def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
-        passes = self.passes(vector)
-        return self._select(passes, vector, passes.moments(vector), context)
-
-    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
-        passes = self.passes(residual)
-        payload = self._select(passes, residual, passes.moments_feedback(gradient, residual), context)
-        passes.zero_at(residual, payload.indices)
-        return payload
-
-    def _select(self, passes: Passes, vector: torch.Tensor, sums: Sums, context: Context) -> SparsePayload:
+    def _choose(self, passes: Passes, vector: torch.Tensor, sums: Sums, context: Context) -> SparsePayload:
         stages = self._stages(context.density)
         threshold = estimate(passes, vector, sums, self._plan(context.density, stages))
         k = wanted_count(self.elements, context.density)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import zlib
+from abc import abstractmethod
+
 import torch
 
-from toolkit.compression.base import Compressor, SparsePayload
-from toolkit.compression.passes import KernelPasses, Passes, passes_for
+from toolkit.compression.base import Compressor, Context, SparsePayload, wanted_count
+from toolkit.compression.fits import Sums
+from toolkit.compression.passes import KernelPasses, Passes, Selection, passes_for
 from toolkit.experiment import CompressionSection
 
 
@@ -21,9 +26,64 @@ class SparseCompressor(Compressor):
         assert vector.shape == (self.elements,), f"a vector of {self.elements} elements, not {tuple(vector.shape)}"
         return passes_for(vector, self._kernels)
 
-    def payload(self, selection: tuple[torch.Tensor, torch.Tensor], density: float, **also: float) -> SparsePayload:
+    def payload(self, selection: Selection, density: float, **also: float) -> SparsePayload:
         """Wrap a selection and note what was wanted, what was sent, and what else is worth knowing."""
         indices, values = selection
         told = {"elements": self.elements, "density": density, "selected": indices.numel(), **also}
         self.telemetry = {name: float(value) for name, value in told.items()}
         return SparsePayload(indices, values, self.elements)
+
+
+class StatisticalCompressor(SparseCompressor):
+    """A compressor that first gathers the moments of |g + r|, in the pass that adds g to r, and then chooses."""
+
+    def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
+        passes = self.passes(vector)
+        return self._choose(passes, vector, passes.moments(vector), context)
+
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
+        passes = self.passes(residual)
+        payload = self._choose(passes, residual, passes.moments_feedback(gradient, residual), context)
+        passes.zero_at(residual, payload.indices)
+        return payload
+
+    @abstractmethod
+    def _choose(self, passes: Passes, vector: torch.Tensor, sums: Sums, context: Context) -> SparsePayload:
+        """Choose from `vector`, whose sums these are."""
+
+
+class ThresholdCompressor(StatisticalCompressor):
+    """A compressor that looks for a threshold between two bounds of the count.
+
+    What every such search shares: density 1 sends all that is not zero; a vector with NaN or infinity is cut by the
+    exact top-k, which carries them; a search that ends with nothing above its threshold gives way to it as well.
+    """
+
+    exact_count = False  # whether payloads always hold exactly k entries, zeros included
+
+    def _choose(self, passes: Passes, vector: torch.Tensor, sums: Sums, context: Context) -> SparsePayload:
+        k = wanted_count(self.elements, context.density)
+        whole = context.density >= 1.0 or sums.sum_abs == 0.0
+        if not math.isfinite(sums.sum_squares) or (whole and self.exact_count):
+            return self.payload(passes.topk(vector, k), context.density)
+        if whole:
+            return self.payload(passes.above(vector, 0.0), context.density, threshold=0.0)
+        selection, threshold, estimated = self._search(passes, vector, sums, k, context)
+        if not selection[0].numel():
+            selection = passes.topk(vector, k)
+        estimated /= self.elements
+        return self.payload(selection, context.density, threshold=threshold, estimated=estimated)
+
+    @abstractmethod
+    def _search(
+        self, passes: Passes, vector: torch.Tensor, sums: Sums, k: int, context: Context
+    ) -> tuple[Selection, float, float]:
+        """The selection, its threshold, and the count that the first estimate alone would have given.
+
+        `vector` is finite and not all zero, 1 <= k <= n.
+        """
+
+    @staticmethod
+    def seed(context: Context) -> list[int]:
+        """What a draw of this call depends on: the run's seed, the bucket's name and the step."""
+        return [context.seed, zlib.crc32(context.name.encode()), context.step]

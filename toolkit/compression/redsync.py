@@ -1,0 +1,69 @@
+"""RedSync: a threshold between the mean and the largest magnitude (Fang et al., arXiv 1808.04357)."""
+
+from __future__ import annotations
+
+import torch
+
+from toolkit.compression.base import Context
+from toolkit.compression.fits import Sums
+from toolkit.compression.passes import Passes, Selection
+from toolkit.compression.sparse import ThresholdCompressor
+from toolkit.compression.tail import Tail, nth_largest, strided_sample
+
+ROUNDS = 40
+SAMPLE = 8192
+TRIM_STEP = 0.2
+
+
+class RedSync(ThresholdCompressor):
+    """Bisects the threshold mean + ρ(max − mean) until it lets through from k to 2k entries.
+
+    Where fewer than k exceed the mean (densities above a third or so), it bisects between zero and the mean. A search
+    that does not end, since many entries tie, takes the k largest exactly. The first passes would look at nearly the
+    whole vector again and again: a sample says how far down candidates are wanted, and they are gathered once.
+    """
+
+    def _search(
+        self, passes: Passes, vector: torch.Tensor, sums: Sums, k: int, context: Context
+    ) -> tuple[Selection, float, float]:
+        mean, largest = sums.sum_abs / sums.count, sums.max_abs
+        tail = _primed(passes, vector, k, self.seed(context))
+        low, high = (mean, largest) if tail.floor >= mean or tail.count(mean) >= k else (0.0, mean)
+        estimated = 0
+        for number in range(ROUNDS):
+            threshold = 0.5 * (low + high)
+            count = tail.count(threshold)
+            estimated = estimated if number else count
+            if k <= count <= 2 * k:
+                return tail.above(threshold), threshold, estimated
+            low, high = (threshold, high) if count > 2 * k else (low, threshold)
+        return passes.topk(vector, k), high, estimated
+
+
+class RedSyncTrimmed(ThresholdCompressor):
+    """Exactly the k largest, looked for among those above mean + ρ(max − mean), ρ = 0.8, 0.6, … until there are k."""
+
+    exact_count = True
+
+    def _search(
+        self, passes: Passes, vector: torch.Tensor, sums: Sums, k: int, context: Context
+    ) -> tuple[Selection, float, float]:
+        mean, largest = sums.sum_abs / sums.count, sums.max_abs
+        tail = _primed(passes, vector, k, self.seed(context))
+        ratio, threshold, estimated = 1.0 - TRIM_STEP, 0.0, 0
+        while ratio > 1e-9:
+            threshold = mean + ratio * (largest - mean)
+            count = tail.count(threshold)
+            estimated = estimated or count
+            if count >= k:
+                return tail.largest(k, threshold), threshold, estimated
+            ratio -= TRIM_STEP
+        return passes.topk(vector, k), 0.0, estimated
+
+
+def _primed(passes: Passes, vector: torch.Tensor, k: int, seed: list[int]) -> Tail:
+    """Candidates down to about the 3k-th largest, guessed from a sample; lower thresholds gather again."""
+    tail = Tail(passes, vector)
+    sample = strided_sample(vector, SAMPLE, seed)
+    tail.gather(nth_largest(sample, round(3.0 * k / vector.numel() * sample.numel()) + 4))
+    return tail

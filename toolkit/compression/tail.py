@@ -1,0 +1,64 @@
+"""Searching a threshold: counts above many thresholds from one gathering of candidates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from toolkit.compression.passes import Passes, Selection
+
+
+class Tail:
+    """The large entries of a vector. One pass gathers those above the lowest threshold asked for so far; counts and
+    selections above any higher one look at these candidates only.
+
+    Thresholds are rounded to float32, and strict; NaN lies above all of them.
+    """
+
+    def __init__(self, passes: Passes, vector: torch.Tensor) -> None:
+        self.passes = passes
+        self.vector = vector
+        self.floor = math.inf
+        self.candidates: Selection = (torch.zeros(0, dtype=torch.int32), torch.zeros(0))
+
+    def count(self, threshold: float) -> int:
+        """Entries with |x| > threshold."""
+        return int(self._mask(threshold).sum())
+
+    def above(self, threshold: float) -> Selection:
+        """Entries with |x| > threshold, ascending."""
+        mask = self._mask(threshold)
+        indices, values = self.candidates
+        return (indices, values) if bool(mask.all()) else (indices[mask], values[mask])
+
+    def largest(self, k: int, threshold: float) -> Selection:
+        """The k largest of those above `threshold`, of which there must be as many; ties by the lowest index."""
+        indices, values = self.above(threshold)
+        places, chosen = self.passes.topk(values.contiguous(), k)
+        return indices[places.long()], chosen
+
+    def gather(self, threshold: float) -> None:
+        """Take candidates down to `threshold`, if they do not reach so far yet."""
+        threshold = float(np.float32(threshold))
+        if threshold < self.floor:
+            self.candidates = self.passes.above(self.vector, threshold)
+            self.floor = threshold
+
+    def _mask(self, threshold: float) -> torch.Tensor:
+        self.gather(threshold)
+        return ~(self.candidates[1].abs() <= float(np.float32(threshold)))
+
+
+def strided_sample(vector: torch.Tensor, size: int, seed: list[int]) -> torch.Tensor:
+    """About `size` magnitudes, float32, evenly strided from a start drawn from `seed`; at least one of n >= 1."""
+    stride = max(1, vector.numel() // max(1, size))
+    start = int(np.random.default_rng(seed).integers(stride))
+    return vector[start::stride][: max(1, size)].abs()
+
+
+def nth_largest(magnitudes: torch.Tensor, n: int) -> float:
+    """The n-th largest, n from 1 on; clipped to the smallest."""
+    n = min(max(1, n), magnitudes.numel())
+    return float(torch.topk(magnitudes, n, sorted=False).values.min())

@@ -1,0 +1,124 @@
+"""StellaTrain's threshold-v and thresholdv16: a threshold carried from step to step by a controller (SIGCOMM 2024).
+
+Both send a fixed number of entries: those above the threshold in the order of the scan until there are enough, and if
+there are not, the best of the others as well. The scan starts elsewhere in every call, so that low indices are not
+favoured. A threshold that filled the output was too low and goes up by a step; one that did not goes down by ×0.99.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+
+from toolkit.compression.base import Context, SparsePayload, wanted_count
+from toolkit.compression.passes import Passes, Selection
+from toolkit.compression.sparse import SparseCompressor
+from toolkit.experiment import CompressionSection
+
+DOWN, STEP = 0.99, 0.01
+BLOCK = 16
+GOLDEN = 0.6180339887498949  # starts of consecutive scans lie far apart and cover the vector evenly
+
+
+class _Controlled(SparseCompressor):
+    """The controller: the threshold, its step, and where the next scan starts. A new count k sets it up anew."""
+
+    def __init__(self, section: CompressionSection, elements: int) -> None:
+        super().__init__(section, elements)
+        self.threshold = 0.0
+        self.rise = 0.0
+        self.wanted = 0
+        self.calls = 0
+
+    def _start(self, length: int) -> int:
+        return int(self.calls * GOLDEN % 1.0 * length)
+
+    def _scan(self, passes: Passes, scores: torch.Tensor, k: int) -> Selection:
+        """Exactly k of the scores (n,), all finite, ascending; moves the threshold."""
+        if self.wanted != k:
+            chosen = passes.topk(scores, k)
+            self._set_up(k, float(chosen[1].abs().min()), scores)
+        else:
+            threshold = np.float32(self.threshold)
+            indices, values = passes.above(scores, float(np.nextafter(threshold, np.float32(-1.0))))  # at least it
+            full = indices.numel() >= k
+            if full:
+                first = int(torch.searchsorted(indices, self._start(scores.numel())))
+                places = ((torch.arange(k, device=indices.device) + first) % indices.numel()).sort().values
+                chosen = (indices[places], values[places])
+            else:
+                chosen = passes.topk(scores, k)  # all above the threshold, and the best of the others
+            self.threshold = self.threshold + self.rise if full else self.threshold * DOWN
+        self.calls += 1
+        return chosen
+
+    def _set_up(self, k: int, threshold: float, scores: torch.Tensor) -> None:
+        """The first threshold is the k-th largest score; zeros alone teach nothing."""
+        scale = self._scale(threshold, scores)
+        if scale > 0.0:
+            self.wanted, self.threshold, self.rise = k, threshold, STEP * scale
+
+    @abstractmethod
+    def _scale(self, threshold: float, scores: torch.Tensor) -> float:
+        """What a step of the threshold is one per cent of."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"threshold": self.threshold, "rise": self.rise, "wanted": self.wanted, "calls": self.calls}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.threshold, self.rise = float(state["threshold"]), float(state["rise"])
+        self.wanted, self.calls = int(state["wanted"]), int(state["calls"])
+
+
+class ThresholdV(_Controlled):
+    """Single entries; the step is one per cent of the largest magnitude of the first call.
+
+    A vector with NaN or infinity is cut by the exact top-k, which carries them, and leaves the threshold alone.
+    """
+
+    def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
+        k = wanted_count(self.elements, context.density)
+        passes = self.passes(vector)
+        if k == self.elements or not bool(vector.abs().max().isfinite()):
+            return self.payload(passes.topk(vector, k), context.density)
+        threshold = self.threshold
+        return self.payload(self._scan(passes, vector, k), context.density, threshold=threshold)
+
+    def _scale(self, threshold: float, scores: torch.Tensor) -> float:
+        return float(scores.abs().max())
+
+
+class ThresholdV16(_Controlled):
+    """Whole blocks of 16 entries, 64 bytes, one cache line; a block's score is the sum of its magnitudes.
+
+    Sends max(1, ⌊k/16⌋) blocks, the last of which may be shorter. The step is one per cent of the first threshold.
+    Blocks with NaN or infinity score highest and are carried whole; they leave the threshold alone.
+    """
+
+    def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
+        passes = self.passes(vector)
+        scores = self._scores(vector)
+        wanted = wanted_count(self.elements, context.density)
+        blocks = scores.numel() if wanted == self.elements else min(scores.numel(), max(1, wanted // BLOCK))
+        threshold = self.threshold
+        if blocks == scores.numel() or not bool(scores.max().isfinite()):
+            chosen = passes.topk(scores, blocks)[0]
+        else:
+            chosen = self._scan(passes, scores, blocks)[0]
+        places = (chosen.long()[:, None] * BLOCK + torch.arange(BLOCK, device=vector.device)).flatten()
+        places = places[places < self.elements]
+        return self.payload((places.int(), vector[places]), context.density, threshold=threshold)
+
+    def _scores(self, vector: torch.Tensor) -> torch.Tensor:
+        """Sum of magnitudes of each block, float32 (⌈n/16⌉,)."""
+        whole = self.elements // BLOCK * BLOCK
+        scores = vector[:whole].view(-1, BLOCK).abs().sum(1)
+        if whole == self.elements:
+            return scores
+        return torch.cat((scores, vector[whole:].abs().sum().view(1)))
+
+    def _scale(self, threshold: float, scores: torch.Tensor) -> float:
+        return threshold
