@@ -247,11 +247,14 @@ plain = st.recursive(
 @given(st.sampled_from(KEYS), plain)
 def test_whatever_a_key_is_given_it_is_taken_or_refused_in_one_line(pair: Any, value: Any) -> None:
     section, spec = pair
+    refused = ""
     try:
         taken = getattr(getattr(parse({section: {spec.name: value}}, "exp.toml"), section), spec.name)
     except UserError as error:
-        assert str(error).startswith("exp.toml: [")
-        assert "\n" not in str(error)
+        refused = str(error)
+    if refused:
+        assert refused.startswith("exp.toml: [")
+        assert "\n" not in refused
     else:
         assert type(taken) is type(spec.default)
         assert not isinstance(taken, float) or math.isfinite(taken)
@@ -262,11 +265,13 @@ def test_whatever_a_key_is_given_it_is_taken_or_refused_in_one_line(pair: Any, v
 def test_whatever_a_file_holds_is_read_or_refused_in_one_line(tmp_path_factory: Any, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    refused = f"{path}: "
     try:
         load(path)
     except UserError as error:
-        assert str(error).startswith(f"{path}: ")
-        assert "\n" not in str(error)
+        refused = str(error)
+    assert refused.startswith(f"{path}: ")
+    assert "\n" not in refused
 
 
 def test_a_user_error_is_a_value_error_in_one_line() -> None:

@@ -1,5 +1,7 @@
 """Laws of the pure decisions: buckets, density over time, learning rate over time."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,7 +61,7 @@ def test_density_never_rises_and_ends_at_the_one_asked_for(density: float, dense
     schedule = DensitySchedule(density, dense, warm, epoch)
     over_time = [schedule.at(step) for step in range(max(dense, warm * epoch) + 5)]
     assert all(0 < value <= 1 for value in over_time)
-    assert all(later <= earlier for earlier, later in zip(over_time, over_time[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(over_time))
     assert over_time[:dense] == [1.0] * dense
     assert over_time[max(dense, warm * epoch) :] == [density] * 5
 
