@@ -125,8 +125,8 @@ class GradientReducer:
     def launch_empty(self) -> None:
         """A worker without data for this step sends nothing (or zeros), so that the others do not hang."""
         for bucket in self.buckets:
-            way = self._exchange_now()
-            self._launch(bucket, way, way.empty(bucket.gradient.numel()))
+            nothing = DensePayload(bucket.gradient) if self.density >= 1.0 else bucket.compressor.nothing()
+            self._launch(bucket, self._exchange_now(), nothing)
 
     def _exchange_now(self) -> Exchange:
         """At density 1 a sparse payload would only add indices: such steps travel dense."""

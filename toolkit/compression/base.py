@@ -86,6 +86,10 @@ class Compressor(ABC):
     def select(self, vector: torch.Tensor, context: Context) -> Payload:
         """Choose from `vector`, float32 (n,), which is not changed."""
 
+    def nothing(self) -> Payload:
+        """What a worker without data sends, so that the others do not hang; state and residual stay as they are."""
+        return SparsePayload(torch.zeros(0, dtype=torch.int32), torch.zeros(0), self.elements)
+
     def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
         """residual += gradient, choose from it, and leave in it what was not sent. `gradient` is not changed.
 

@@ -14,6 +14,9 @@ class Dense(Compressor):
         self._tell()
         return DensePayload(vector)
 
+    def nothing(self) -> DensePayload:
+        return DensePayload(torch.zeros(self.elements))
+
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> DensePayload:
         self._tell()
         payload = DensePayload(residual + gradient)
@@ -32,6 +35,9 @@ class _Rounded(Compressor):
     """
 
     format: torch.dtype
+
+    def nothing(self) -> DensePayload:
+        return DensePayload(torch.zeros(self.elements, dtype=self.format))
 
     def select(self, vector: torch.Tensor, context: Context) -> DensePayload:
         self.telemetry = {"elements": float(self.elements), "density": 1.0, "selected": float(self.elements)}

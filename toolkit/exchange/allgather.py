@@ -19,9 +19,6 @@ class SparseAllgather(Exchange):
         assert isinstance(payload, SparsePayload)
         return self.comm.allgather(pack(payload), name)
 
-    def empty(self, elements: int) -> Payload:
-        return SparsePayload(torch.zeros(0, dtype=torch.int32), torch.zeros(0), elements)
-
     def merge(self, received: torch.Tensor, out: torch.Tensor) -> int:
         out.zero_()
         entries = 0

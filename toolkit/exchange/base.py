@@ -27,10 +27,6 @@ class Exchange(ABC):
         """Start the exchange of a bucket; `name` is the same on all ranks. Returns a handle for `comm.wait`."""
 
     @abstractmethod
-    def empty(self, elements: int) -> Payload:
-        """What a worker without data sends, so that the others do not hang."""
-
-    @abstractmethod
     def merge(self, received: torch.Tensor, out: torch.Tensor) -> int:
         """Write the mean over the workers to `out`, float32 (n,); returns the number of entries that were read."""
 
