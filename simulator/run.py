@@ -14,7 +14,7 @@ from rich.table import Table
 from simulator.job import ENGINES, run_plan
 from simulator.plan import Plan, build
 from simulator.profile import Profile
-from simulator.terminal import console
+from simulator.terminal import console, duration
 from toolkit import units
 from toolkit.errors import UserError
 from toolkit.experiment import load
@@ -109,8 +109,8 @@ def show(result: dict[str, Any], plan: Plan) -> None:
         str(result["workers"]),
         f"{units.render('rate', cluster.bandwidth)}, {units.render('time', cluster.latency)}",
         str(result["steps"]),
-        f"{result['total_time_s']:.4g} s",
-        f"{times['mean'] * 1e3:.4g} ms",
+        duration(result["total_time_s"]),
+        duration(times["mean"]),
         f"{result['samples_per_s']:.4g}",
         f"{result['bytes_sent_per_worker'] / 1e6:.4g} MB",
     )

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from simulator.job import ENGINES, simulate
 from simulator.profile import Profile
-from simulator.terminal import console
+from simulator.terminal import console, duration
 from toolkit.errors import UserError
 from toolkit.experiment import dump, load
 
@@ -184,7 +184,7 @@ def _show(names: Sequence[str], rows: Sequence[dict[str, Any]], title: str) -> N
     for row in rows:
         table.add_row(
             *(row[name] for name in names),
-            f"{row['iteration_time_s'] * 1e3:.4g} ms",
+            duration(row["iteration_time_s"]),
             f"{row['samples_per_s']:.4g}",
             f"{row['bytes_sent_per_worker'] / 1e6:.4g} MB",
             f"{row['communicate']:.1%}",

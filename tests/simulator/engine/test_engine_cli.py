@@ -1,0 +1,175 @@
+"""The command line: output held word for word, files, one-line errors, sweeps that resume."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from simulator import sweep as sweep_module
+from simulator.cli import main
+from toolkit.trace import RankSteps, read_run, summarize
+
+CONTRACT = ["schema", "seed", "workers", "steps", "total_time_s", "iteration_time_s", "samples_per_s"] + [
+    "bytes_sent_per_worker",
+    "time_share",
+    "phases",
+    "events",
+    "simulation",
+]
+
+GOLDEN = """\
+                               resnet20, topk, simulated
+┏━━━━━━━━━┳━━━━━━━━━━━━━━━━━┳━━━━━━━┳━━━━━━━━━━┳━━━━━━━━━━━┳━━━━━━━━━━━┳━━━━━━━━━━━━━━━┓
+┃ workers ┃            link ┃ steps ┃    total ┃ iteration ┃ samples/s ┃ sent a worker ┃
+┡━━━━━━━━━╇━━━━━━━━━━━━━━━━━╇━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━━┩
+│       4 │ 1 Gbit/s, 50 us │     6 │ 114.7 ms │  19.11 ms │      6698 │    0.03564 MB │
+└─────────┴─────────────────┴───────┴──────────┴───────────┴───────────┴───────────────┘
+time: compute 95.1%, compress 0.8%, communicate 2.2%, optimize 0.4%, checkpoint 0.0%, idle 1.6%
+profile: measured; allgather: bruck; engine: fast (exact here: BSP, exchanges one at a time on idle links)
+"""
+
+
+@pytest.fixture
+def files(make_profile, tmp_path):
+    make_profile(compute_cv=0.1).save(tmp_path / "profile.json")
+    (tmp_path / "small.toml").write_text(
+        '[compression]\nname = "topk"\ndensity = 0.1\n[run]\nsteps = 6\n[cluster]\ncycle_time = "100 us"\n'
+    )
+    return tmp_path
+
+
+def run(files, *arguments):
+    return main(["run", str(files / "small.toml"), "--profile", str(files / "profile.json"), *map(str, arguments)])
+
+
+def test_result_json_has_the_contracts_keys_and_repeats_to_the_byte(files):
+    for name in ("a", "b"):
+        assert run(files, "--json", files / f"{name}.json", "--seed", 5) == 0
+    assert (files / "a.json").read_bytes() == (files / "b.json").read_bytes()
+    result = json.loads((files / "a.json").read_text())
+    assert list(result) == CONTRACT
+    assert result["seed"] == 5
+    assert sum(result["time_share"].values()) == pytest.approx(1.0)
+
+
+def test_output_word_for_word(files, make_profile, capsys):
+    make_profile().save(
+        files / "profile.json"
+    )  # without chance, so that no random generator is part of the golden text
+    assert run(files) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == GOLDEN.splitlines()
+
+
+def test_trace_folder_is_read_like_a_real_run(files):
+    assert run(files, "--trace", files / "out", "--json", files / "r.json") == 0
+    header, ranks = read_run(files / "out")
+    assert (header["workers"], header["model"], len(ranks)) == (4, "resnet20", 4)
+    result = json.loads((files / "r.json").read_text())
+    folded = summarize([RankSteps.of(spans) for spans in ranks], seed=1, samples=6 * 4 * 32)
+    assert folded.total_time_s == pytest.approx(result["total_time_s"], rel=1e-6)
+    assert folded.bytes_sent_per_worker == result["bytes_sent_per_worker"]
+
+
+def test_chrome_trace_and_plot(files):
+    assert run(files, "--trace", files / "chrome.json", "--plot", files / "run.png") == 0
+    events = json.loads((files / "chrome.json").read_text())["traceEvents"]
+    assert {event["pid"] for event in events} == {0, 1, 2, 3}
+    assert (files / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "cluster.workers=0"], "[cluster] workers = 0"),
+        (["--set", "cluster.bandwith=1 Gbit/s"], "did you mean 'bandwidth'"),
+        (["--set", "cluster.device=a1000"], "did you mean 'a100'"),
+        (["--set", "model.name=lenet"], "the profile is of 'resnet20'"),
+        (["--engine", "fast", "--trace", "t.json"], "--engine fast: a trace is asked for"),
+        (["--json", "/nowhere/r.json"], "/nowhere/r.json: cannot be written"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--on-host"], "no network of the measured host"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(files, capsys, arguments, message):
+    assert run(files, *arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_as_a_module(files):
+    command = [sys.executable, "-m", "simulator", "run", str(files / "none.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {files}/none.toml: no such experiment file\n"
+
+
+def sweep(files, *arguments):
+    file, profile = files / "small.toml", files / "profile.json"
+    return main(["sweep", str(file), "--profile", str(profile), *map(str, arguments)])
+
+
+GRID = ["--over", "cluster.workers=2,4,8", "--over", "cluster.bandwidth=100 Mbit/s, 1 Gbit/s"]
+
+
+def test_sweep_writes_every_point_and_its_figure(files, capsys):
+    assert sweep(files, *GRID, "--csv", files / "s.csv", "--plot", files / "s.png") == 0
+    lines = (files / "s.csv").read_text().splitlines()
+    assert len(lines) == 7
+    assert lines[1].startswith("2,100 Mbit/s,")
+    assert lines[6].startswith("8,1 Gbit/s,")
+    assert (files / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert "6 simulated points" in capsys.readouterr().out
+
+
+def test_a_killed_sweep_goes_on_and_ends_with_the_same_csv(files, monkeypatch):
+    assert sweep(files, *GRID, "--csv", files / "whole.csv") == 0
+    real, calls = sweep_module.simulate, []
+
+    def killed(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sweep_module, "simulate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(files, *GRID, "--csv", files / "part.csv")
+    assert not (files / "part.csv").exists()
+    with (files / "part.csv.part").open("a") as file:
+        file.write("8,100 Mbi")  # a line that the kill cut off
+    assert sweep(files, *GRID, "--csv", files / "part.csv") == 0
+    assert len(calls) == 4 + 3  # three points were there
+    assert (files / "part.csv").read_bytes() == (files / "whole.csv").read_bytes()
+
+
+def test_a_changed_experiment_takes_no_old_rows(files):
+    csv = files / "s.csv"
+    assert sweep(files, *GRID, "--csv", csv) == 0
+    before = csv.read_text()
+    assert sweep(files, *GRID, "--set", "compression.density=0.5", "--csv", csv) == 0
+    assert csv.read_text() != before
+
+
+def test_a_knob_without_effect_is_named(files, capsys):
+    assert sweep(files, "--over", "cluster.local_bandwidth=1 GB/s,2 GB/s", "--over", "cluster.workers=2,4") == 0
+    out = capsys.readouterr().out
+    assert "no effect: cluster.local_bandwidth" in out
+    assert "no effect: cluster.workers" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--over", "cluster.workers"], "write section.key=A,B"),
+        (["--over", "workers=1,2"], "write section.key=A,B"),
+        (["--over", "cluster.workers=1,,2"], "write section.key=A,B"),
+        (["--over", "cluster.workers=1,x"], "[cluster] workers = 'x'"),
+        (["--over", "run.steps=1", "--over", "run.steps=2"], "a key is given twice"),
+    ],
+)
+def test_a_bad_grid_is_refused(files, capsys, arguments, message):
+    assert sweep(files, *arguments) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,117 @@
+"""Links are shared max-min fairly, flows take the time that their rates give, and bytes are conserved."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simpy.events import AllOf
+
+from simulator.clock import Clock
+from simulator.network import Network, Topology, max_min
+
+
+def topology(workers=4, per_host=1, bandwidth=1000.0, latency=0.5):
+    return Topology(workers, per_host, bandwidth, latency, 1e4, 0.01)
+
+
+def finish_times(topo, messages):
+    """When each (start, source, target, size) message was sent."""
+    clock = Clock()
+    network = Network(clock, topo)
+    times = [0.0] * len(messages)
+
+    def sender(i, start, source, target, size):
+        yield clock.timeout(start)
+        yield network.send(source, target, size)
+        times[i] = clock.now
+
+    clock.run(until=AllOf(clock, [clock.process(sender(i, *message)) for i, message in enumerate(messages)]))
+    return times, network
+
+
+def test_textbook_max_min():
+    # the link of 10 is full first and holds two flows at 5; the third takes what is left of the link of 20
+    rates = max_min(np.array([[0, 1], [0, 2], [1, 2]]), np.array([10.0, 20.0, 30.0]))
+    assert rates == pytest.approx([5, 5, 15])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(5, 9)), min_size=1, max_size=12),
+    st.lists(st.floats(1.0, 100.0), min_size=10, max_size=10),
+)
+def test_max_min_law(pairs, capacity):
+    """No link is overloaded, and every flow has a full link on which nobody is faster than it."""
+    routes, capacity = np.array(pairs), np.array(capacity)
+    rates = max_min(routes, capacity)
+    load = np.zeros(10)
+    for route, rate in zip(routes, rates, strict=True):
+        load[route] += rate
+    assert (load <= capacity * (1 + 1e-9)).all()
+    for route, rate in zip(routes, rates, strict=True):
+        others = [max(rates[(routes == link).any(axis=1)]) for link in route]
+        full = load[route] >= capacity[route] * (1 - 1e-9)
+        assert any(full[i] and rate >= others[i] * (1 - 1e-9) for i in range(2))
+
+
+def test_a_flow_alone_takes_size_over_bandwidth():
+    times, _ = finish_times(topology(), [(0.0, 0, 1, 500.0)])
+    assert times == [0.5]
+
+
+def test_two_flows_share_a_link():
+    times, _ = finish_times(topology(), [(0.0, 0, 1, 500.0), (0.0, 0, 2, 1000.0)])
+    assert times == pytest.approx([1.0, 1.5], rel=1e-12)  # half the link each, then the whole link
+
+
+def test_a_late_flow_slows_an_early_one():
+    # alone until 0.5 s, shared until the first is through at 1.5 s, then the second alone
+    times, _ = finish_times(topology(), [(0.0, 0, 1, 1000.0), (0.5, 2, 1, 1000.0)])
+    assert times == pytest.approx([1.5, 2.0], rel=1e-12)
+
+
+def test_full_duplex():
+    times, _ = finish_times(topology(), [(0.0, 0, 1, 1000.0), (0.0, 1, 0, 1000.0)])
+    assert times == [1.0, 1.0]
+
+
+def test_workers_of_a_host_share_its_link_but_not_their_local_ports():
+    times, _ = finish_times(topology(per_host=2), [(0.0, 0, 2, 1000.0), (0.0, 1, 3, 1000.0)])
+    assert times == pytest.approx([2.0, 2.0], rel=1e-12)
+    times, _ = finish_times(topology(per_host=2), [(0.0, 0, 1, 1000.0), (0.0, 2, 3, 1000.0)])
+    assert times == pytest.approx([0.1, 0.1], rel=1e-12)
+
+
+def test_an_empty_message_takes_no_time():
+    times, _ = finish_times(topology(), [(0.25, 0, 1, 0.0)])
+    assert times == [0.25]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 3), st.integers(0, 5), st.integers(0, 5), st.floats(1, 5000)).filter(
+            lambda m: m[1] != m[2]
+        ),
+        min_size=1,
+        max_size=10,
+    ),
+    st.integers(1, 3),
+)
+def test_bytes_are_conserved_and_no_link_beats_its_rate(messages, per_host):
+    topo = topology(6, per_host)
+    times, network = finish_times(topo, messages)
+    total = sum(size for *_, size in messages)
+    assert network.bytes_moved.sum() == pytest.approx(2 * total)  # once going out, once coming in
+    span = max(times) - min(start for start, *_ in messages)
+    assert (network.bytes_moved <= topo.capacities() * span * (1 + 1e-9)).all()
+    for (start, source, target, size), end in zip(messages, times, strict=True):
+        alone = size / topo.capacities()[list(topo.route(source, target))].min()
+        assert end - start >= alone * (1 - 1e-9)
+
+
+def test_the_clock_refuses_the_past():
+    clock = Clock()
+    clock.run(until=1.0)
+    with pytest.raises(ValueError, match="already shows"):
+        clock.at(0.5)
