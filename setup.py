@@ -16,7 +16,7 @@ COMMON = ["-std=c11", "-O3", "-g0", "-fno-math-errno", "-ffp-contract=off", "-fv
 INSTRUCTION_SETS = {
     "kernels_avx2.c": ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt"],
     "kernels_avx512.c": [
-        *["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mbmi", "-mbmi2", "-mpopcnt"],
+        *["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vbmi2", "-mbmi", "-mbmi2", "-mpopcnt"],
         "-mprefer-vector-width=512",
     ],
 }

@@ -19,6 +19,7 @@ enum {
   WORD = 64,    /* elements a mask word */
   TILE = 65536, /* elements a tile: 256 KiB, stays in L2 between the marking and the writing pass */
   TILE_WORDS = TILE / WORD,
+  AHEAD = 512, /* elements asked for early: the processor's own prefetching stops at every page */
   MAX_THREADS = 256,
 };
 

@@ -27,8 +27,10 @@ static inline __attribute__((always_inline)) void moment_blocks(const float *gra
   ivec exponent = i_zero(), largest = i_zero();
   int64_t nonzero = 0;
   for (int64_t i = 0; i < blocks * LANES; i += LANES) {
+    __builtin_prefetch(x + i + AHEAD, feedback);
     vec v = v_load(x + i);
     if (feedback) {
+      __builtin_prefetch(gradient + i + AHEAD);
       v = v_add(v, v_load(gradient + i));
       v_store(x + i, v);
     }
@@ -95,8 +97,10 @@ static int32_t max_key(const float *x, int64_t n) {
   ivec largest[4] = {i_zero(), i_zero(), i_zero(), i_zero()};
   int64_t i = 0;
   for (; i + WORD <= n; i += WORD)
-    for (int b = 0; b < 4; b++)
+    for (int b = 0; b < 4; b++) {
+      __builtin_prefetch(x + i + b * LANES + AHEAD);
       largest[b] = i_max(largest[b], v_key(v_load(x + i + b * LANES)));
+    }
   largest[0] = i_max(i_max(largest[0], largest[1]), i_max(largest[2], largest[3]));
   int32_t keys[LANES], max = 0;
   i_store(keys, largest[0]);
@@ -111,6 +115,7 @@ static void tail(const float *x, int64_t n, double threshold, int32_t key, struc
   dvec sum = d_load(lanes->sum), sum_squares = d_load(lanes->sum_squares);
   int64_t count = 0, i = 0;
   for (; i + LANES <= n; i += LANES) {
+    __builtin_prefetch(x + i + AHEAD);
     vec v = v_load(x + i);
     uint32_t mask = v_greater(v, key);
     count += __builtin_popcount(mask);

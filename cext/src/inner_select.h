@@ -9,8 +9,11 @@
 
 static void add(const float *gradient, float *residual, int64_t n) {
   int64_t i = 0;
-  for (; i + LANES <= n; i += LANES)
+  for (; i + LANES <= n; i += LANES) {
+    __builtin_prefetch(residual + i + AHEAD, 1);
+    __builtin_prefetch(gradient + i + AHEAD);
     v_store(residual + i, v_add(v_load(residual + i), v_load(gradient + i)));
+  }
   for (; i < n; i++)
     residual[i] += gradient[i];
 }
@@ -26,15 +29,6 @@ INLINE void pack_one(float *x, int64_t i, struct packing *p, bool zero) {
     x[i] = 0.0f;
 }
 
-INLINE int64_t pack_word(const vec *block, const uint32_t *mask, int64_t base, int32_t *indices, float *values,
-                         int64_t packed) {
-  for (int b = 0; b < WORD / LANES; b++) {
-    v_compress(block[b], mask[b], (int32_t)(base + b * LANES), indices + packed, values + packed);
-    packed += __builtin_popcount(mask[b]);
-  }
-  return packed;
-}
-
 INLINE int64_t pack_loop(const float *gradient, float *x, int64_t n, struct packing *p, bool feedback, bool zero,
                          bool dense) {
   int64_t i = 0, packed = p->packed;
@@ -46,6 +40,9 @@ INLINE int64_t pack_loop(const float *gradient, float *x, int64_t n, struct pack
     vec block[WORD / LANES];
     uint32_t mask[WORD / LANES];
     for (int b = 0; b < WORD / LANES; b++) {
+      __builtin_prefetch(x + i + b * LANES + AHEAD, zero);
+      if (feedback)
+        __builtin_prefetch(gradient + i + b * LANES + AHEAD);
       block[b] = v_load(x + i + b * LANES);
       if (feedback)
         block[b] = v_add(block[b], v_load(gradient + i + b * LANES));
@@ -54,7 +51,7 @@ INLINE int64_t pack_loop(const float *gradient, float *x, int64_t n, struct pack
         v_store(x + i + b * LANES, v_zero_at(block[b], v_greater(block[b], zero_key)));
     }
     if (dense || mask[0] | mask[1] | mask[2] | mask[3])
-      packed = pack_word(block, mask, base + i, indices, values, packed);
+      packed += v_pack_word(block, mask, (int32_t)(base + i), indices + packed, values + packed);
   }
   p->packed = packed;
   if (i + WORD <= n || packed + (n - i) > room)

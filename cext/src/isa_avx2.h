@@ -47,6 +47,16 @@ static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indic
   compress_half(v.a, mask & 0xff, base, indices, values);
   compress_half(v.b, mask >> 8, base + 8, indices + low, values + low);
 }
+/* Packs four blocks; returns the entries. */
+static inline int64_t v_pack_word(const vec block[4], const uint32_t mask[4], int32_t base, int32_t *indices,
+                                  float *values) {
+  int64_t packed = 0;
+  for (int b = 0; b < WORD / LANES; b++) {
+    v_compress(block[b], mask[b], base + b * LANES, indices + packed, values + packed);
+    packed += __builtin_popcount(mask[b]);
+  }
+  return packed;
+}
 static inline ivec i_load(const int32_t *p) {
   return (ivec){_mm256_loadu_si256((const __m256i *)p), _mm256_loadu_si256((const __m256i *)(p + 8))};
 }

@@ -8,6 +8,11 @@
 #define ISA_NAME "avx512"
 #define ISA_KERNELS kernels_avx512
 
+static const uint8_t lane_numbers[64] __attribute__((aligned(64))) = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+    22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+    44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+
 typedef __m512 vec;
 typedef __m512i ivec;
 typedef struct {
@@ -21,12 +26,26 @@ static inline ivec v_key(vec v) { return _mm512_and_si512(_mm512_castps_si512(v)
 static inline uint32_t v_greater(vec v, int32_t key) {
   return _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
 }
-/* writes whole registers: 16 entries are overwritten, of which popcount(mask) are valid */
-static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
-  const ivec lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  ivec index = _mm512_add_epi32(lanes, _mm512_set1_epi32(base));
-  _mm512_storeu_si512(indices, _mm512_maskz_compress_epi32((__mmask16)mask, index));
-  _mm512_storeu_ps(values, _mm512_maskz_compress_ps((__mmask16)mask, v));
+/* Packs four blocks: the positions of the set bits, 16 at a time, choose among 64 lanes. One store for up to 16
+ * entries, where packing block by block takes four that straddle cache lines. Writes whole registers; returns the
+ * entries. */
+static inline int64_t v_pack_word(const vec block[4], const uint32_t mask[4], int32_t base, int32_t *indices,
+                                  float *values) {
+  uint64_t low = mask[0] | mask[1] << 16, high = mask[2] | (uint64_t)mask[3] << 16, bits = low | high << 32;
+  __m512i place = _mm512_maskz_compress_epi8(_cvtu64_mask64(bits), _mm512_load_si512(lane_numbers));
+  int64_t count = __builtin_popcountll(bits);
+  for (int64_t done = 0;;) {
+    __m512i lane = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(place));
+    vec first = _mm512_permutex2var_ps(block[0], lane, block[1]),
+        last = _mm512_permutex2var_ps(block[2], lane, block[3]);
+    __mmask16 upper = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(32));
+    _mm512_storeu_si512(indices + done, _mm512_add_epi32(lane, _mm512_set1_epi32(base)));
+    _mm512_storeu_ps(values + done, _mm512_mask_mov_ps(first, upper, last));
+    done += LANES;
+    if (__builtin_expect(done >= count, 1))
+      return count;
+    place = _mm512_alignr_epi32(_mm512_setzero_si512(), place, 4); /* the next 16 bytes */
+  }
 }
 static inline ivec i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {

@@ -49,6 +49,16 @@ static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indic
     *values++ = v.lane[l];
   }
 }
+/* Packs four blocks; returns the entries. */
+static inline int64_t v_pack_word(const vec block[4], const uint32_t mask[4], int32_t base, int32_t *indices,
+                                  float *values) {
+  int64_t packed = 0;
+  for (int b = 0; b < WORD / LANES; b++) {
+    v_compress(block[b], mask[b], base + b * LANES, indices + packed, values + packed);
+    packed += __builtin_popcount(mask[b]);
+  }
+  return packed;
+}
 static inline ivec i_load(const int32_t *p) {
   ivec v;
   memcpy(&v, p, sizeof v);

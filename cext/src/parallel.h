@@ -28,6 +28,9 @@ struct appender {
 /* Waits until every task before `task` has passed its turn; then `offset` may be read and moved. Tasks are taken in
  * ascending order, so the one that is waited for is running or done: no deadlock, even with one thread. */
 void wait_turn(struct appender *appender, int64_t task);
+static inline bool has_turn(const struct appender *appender, int64_t task) {
+  return atomic_load_explicit(&appender->turn, memory_order_acquire) == task;
+}
 static inline void pass_turn(struct appender *appender, int64_t task) {
   atomic_store_explicit(&appender->turn, task + 1, memory_order_release);
 }

@@ -7,11 +7,13 @@
 #include <math.h>
 
 /* A quarter of a tile: fuller tiles go in several pieces while the thread holds its turn. */
-enum { SCRATCH = TILE / 4 };
+enum { SCRATCH = TILE / 4, NONE = -1 };
 
+/* A packed tile, or the last piece of one, that waits for its turn. */
 struct scratch {
   int32_t indices[SCRATCH];
   float values[SCRATCH];
+  int64_t tile, packed;
 };
 
 struct job {
@@ -60,64 +62,99 @@ static int64_t pack_piece(const struct job *job, int64_t at, int64_t end, struct
 }
 
 /* Copies what has room; what has none is put back where a zero took its place. */
-static void copy_out(const struct job *job, const struct packing *p, int64_t offset) {
+static void copy_out(const struct job *job, const struct scratch *from, int64_t offset) {
   const struct payload *out = job->payload;
-  int64_t written = max64(0, min64(p->packed, out->capacity - offset));
+  int64_t written = max64(0, min64(from->packed, out->capacity - offset));
   if (written > 0) {
-    memcpy(out->indices + offset, p->indices, (size_t)written * sizeof *p->indices);
-    memcpy(out->values + offset, p->values, (size_t)written * sizeof *p->values);
+    memcpy(out->indices + offset, from->indices, (size_t)written * sizeof *from->indices);
+    memcpy(out->values + offset, from->values, (size_t)written * sizeof *from->values);
   }
-  for (int64_t i = written; job->selection->zero && i < p->packed; i++)
-    job->selection->x[p->indices[i]] = p->values[i];
+  for (int64_t i = written; job->selection->zero && i < from->packed; i++)
+    job->selection->x[from->indices[i]] = from->values[i];
 }
 
-static void collect_band(const struct job *job, const struct packing *p) {
+static void collect_band(const struct job *job, const float *values, int64_t packed) {
   struct band *band = job->selection->band;
   int32_t keys[256 + LANES];
-  for (int64_t i = 0; i < p->packed; i += 256) {
-    int64_t found = job->kernels->pack_keys(p->values + i, min64(256, p->packed - i), band->limit, keys);
+  for (int64_t i = 0; band && i < packed; i += 256) {
+    int64_t found = job->kernels->pack_keys(values + i, min64(256, packed - i), band->limit, keys);
     int64_t place = found ? atomic_fetch_add_explicit(&band->count, found, memory_order_relaxed) : 0;
     if (place + found <= band->capacity)
       memcpy(band->keys + place, keys, (size_t)found * sizeof *keys);
   }
 }
 
-static void pack_tile(struct job *job, int64_t tile, struct scratch *scratch, bool *dense) {
-  int64_t at = tile * TILE, end = min64(job->selection->n, at + TILE), total = 0;
-  for (bool mine = false, passed = false; !passed;) {
-    struct packing p = {.dense = *dense, .indices = scratch->indices, .values = scratch->values, .room = SCRATCH};
-    int64_t left = job->alone ? job->payload->capacity - job->appender.offset : 0;
-    bool direct = left >= WORD;
-    if (direct) {
-      p.indices = job->payload->indices + job->appender.offset;
-      p.values = job->payload->values + job->appender.offset;
-      p.room = left;
-    }
-    at = pack_piece(job, at, end, &p);
-    if (!mine)
-      wait_turn(&job->appender, tile);
-    mine = true;
-    int64_t offset = job->appender.offset;
-    job->appender.offset += p.packed;
-    if (at >= end) {
-      pass_turn(&job->appender, tile);
-      passed = true;
-    }
-    if (!direct)
-      copy_out(job, &p, offset);
-    if (job->selection->band)
-      collect_band(job, &p);
-    total += p.packed;
-  }
-  *dense = total > TILE / 256;
+/* Where the next `packed` entries go. The thread has the turn. */
+static int64_t advance(struct job *job, int64_t packed) {
+  int64_t offset = job->appender.offset;
+  job->appender.offset += packed;
+  return offset;
 }
 
+/* Appends what is in the scratch, in its turn. */
+static void flush(struct job *job, struct scratch *scratch) {
+  if (scratch->tile == NONE)
+    return;
+  wait_turn(&job->appender, scratch->tile);
+  int64_t offset = advance(job, scratch->packed);
+  pass_turn(&job->appender, scratch->tile);
+  copy_out(job, scratch, offset);
+  scratch->tile = NONE;
+}
+
+/* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. */
+static int64_t pack_direct(struct job *job, int64_t at, int64_t end, bool dense) {
+  const struct payload *out = job->payload;
+  for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= WORD;) {
+    int64_t offset = job->appender.offset;
+    struct packing p = {.dense = dense, .indices = out->indices + offset, .values = out->values + offset, .room = left};
+    at = pack_piece(job, at, end, &p);
+    advance(job, p.packed);
+    collect_band(job, p.values, p.packed);
+  }
+  return at;
+}
+
+/* Packs a tile into the scratch and leaves it there for its turn. A tile that selects more than the scratch holds is
+ * appended piece by piece; `before` is what the thread must append first then. Returns the number selected. */
+static int64_t pack_tile(struct job *job, int64_t tile, struct scratch *scratch, struct scratch *before, bool dense) {
+  int64_t at = tile * TILE, end = min64(job->selection->n, at + TILE), total = 0;
+  if (job->alone) {
+    total = -job->appender.offset;
+    at = pack_direct(job, at, end, dense);
+    total += job->appender.offset;
+  }
+  for (scratch->packed = 0;;) {
+    struct packing p = {.dense = dense, .indices = scratch->indices, .values = scratch->values, .room = SCRATCH};
+    if (at < end)
+      at = pack_piece(job, at, end, &p);
+    collect_band(job, p.values, p.packed);
+    scratch->packed = p.packed;
+    total += p.packed;
+    if (at >= end)
+      break;
+    flush(job, before);
+    wait_turn(&job->appender, tile);
+    copy_out(job, scratch, advance(job, p.packed));
+  }
+  scratch->tile = tile;
+  return total;
+}
+
+/* Two scratches: while a tile waits for its turn, the next one is packed. */
 static void select_worker(void *context) {
   struct job *job = context;
-  struct scratch scratch;
+  struct scratch scratch[2];
+  scratch[0].tile = scratch[1].tile = NONE;
   bool dense = false;
-  for (int64_t tile; (tile = take_task(&job->tiles)) >= 0;)
-    pack_tile(job, tile, &scratch, &dense);
+  int now = 0;
+  for (int64_t tile; (tile = take_task(&job->tiles)) >= 0; now = !now) {
+    dense = pack_tile(job, tile, &scratch[now], &scratch[!now], dense) > TILE / 256;
+    flush(job, &scratch[!now]);
+    if (has_turn(&job->appender, tile))
+      flush(job, &scratch[now]);
+  }
+  flush(job, &scratch[!now]); /* the older one: now is where the next would have gone */
 }
 
 int64_t run_selection(const struct selection *selection, const struct payload *payload, int threads) {

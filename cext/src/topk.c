@@ -1,115 +1,119 @@
-/* Exact top-k: the k-th largest key is found by three histograms over its bits (11, 10 and 10 of them), then one
- * selection pass writes what lies above it and as many ties as are due. Its cost does not depend on the data. */
+/* Exact top-k by predict, verify, repair.
+ *
+ * A sample predicts where the k-th largest magnitude lies. One pass over memory packs the candidates above the low end
+ * of its bracket and, with error feedback, zeroes the residual above the predicted value. The exact border is then
+ * found among the candidates' keys inside the bracket, the candidates above it are written, and the residual is mended
+ * in the thin band where prediction and border disagree. Where the bracket missed (or ties or a tiny vector make
+ * prediction useless), three histograms over the bits find the border: slower, never wrong.
+ */
 #include "topk.h"
-#include "parallel.h"
+#include "histogram.h"
+#include "sample.h"
 
 enum {
-  BINS = 2048,
-  LEVELS = 3,
-  CHUNK = 4 * TILE, /* elements that a thread counts before it adds its counts to the shared ones */
   ALIGNMENT = 64,
+  SMALL = 16384, /* elements below which counting is quicker than predicting */
 };
 
-static const int level_shift[LEVELS] = {20, 10, 0};
-static const int level_bins[LEVELS] = {2048, 1024, 1024};
-
+/* Where the parts of the workspace begin. */
 struct workspace {
-  _Atomic uint32_t bins[BINS];
+  struct bins *bins;
+  struct sample_room *sample;
+  struct payload candidates;
+  int32_t *keys, *scratch;
+  int64_t bytes;
 };
 
-struct job {
-  const struct kernels *kernels;
-  const float *gradient; /* added in the first level only */
-  float *x;
-  int64_t n;
-  int level;
-  int32_t prefix; /* the key's bits above those of this level */
-  struct workspace *shared;
-  struct tasks chunks;
-};
+static bool predictable(int64_t n, int64_t k) { return n >= SMALL && k <= n / 3; }
 
-int64_t topk_workspace_bytes(int64_t n, int64_t k) {
-  (void)n, (void)k;
-  return (int64_t)sizeof(struct workspace) + ALIGNMENT;
+static int64_t part(int64_t *bytes, size_t size) {
+  int64_t at = *bytes;
+  *bytes += ((int64_t)size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+  return at;
 }
 
-static void count_first(const float *x, int64_t n, uint32_t bins[2][BINS]) {
-  int64_t i = 0;
-  for (; i + 2 <= n; i += 2) { /* two tables: neighbours often share a bin, and would wait for each other */
-    bins[0][key_of(x[i]) >> 20]++;
-    bins[1][key_of(x[i + 1]) >> 20]++;
+static struct workspace lay_out(void *memory, int64_t n, int64_t k) {
+  uintptr_t start = ((uintptr_t)memory + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
+  int64_t bytes = 0, capacity = min64(n, k + k / 2 + min64(2 * k, 65536) + 4096);
+  size_t entries = (size_t)(capacity + WORD) * sizeof(int32_t);
+  struct workspace w = {.bins = (struct bins *)(start + (uintptr_t)part(&bytes, sizeof(struct bins)))};
+  if (predictable(n, k)) {
+    w.sample = (struct sample_room *)(start + (uintptr_t)part(&bytes, sizeof(struct sample_room)));
+    w.candidates.indices = (int32_t *)(start + (uintptr_t)part(&bytes, entries));
+    w.candidates.values = (float *)(start + (uintptr_t)part(&bytes, entries));
+    w.candidates.capacity = capacity;
+    w.keys = (int32_t *)(start + (uintptr_t)part(&bytes, entries));
+    w.scratch = (int32_t *)(start + (uintptr_t)part(&bytes, entries));
   }
-  if (i < n)
-    bins[0][key_of(x[i]) >> 20]++;
+  w.bytes = bytes + ALIGNMENT;
+  return w;
 }
 
-static void count_within(const float *x, int64_t n, const struct job *job, uint32_t *bins) {
-  int shift = level_shift[job->level], above = level_shift[job->level - 1];
-  for (int64_t i = 0; i < n; i++) {
-    int32_t key = key_of(x[i]);
-    if (key >> above == job->prefix)
-      bins[key >> shift & (level_bins[job->level] - 1)]++;
-  }
-}
+int64_t topk_workspace_bytes(int64_t n, int64_t k) { return lay_out(NULL, n, k).bytes; }
 
-static void histogram_worker(void *context) {
-  struct job *job = context;
-  uint32_t bins[2][BINS];
-  for (int64_t chunk; (chunk = take_task(&job->chunks)) >= 0;) {
-    int64_t start = chunk * CHUNK, end = min64(job->n, start + CHUNK);
-    memset(bins, 0, sizeof bins);
-    for (int64_t at = start; at < end; at += TILE / 4) { /* added, then counted from the cache */
-      int64_t length = min64(TILE / 4, end - at);
-      if (job->level == 0 && job->gradient)
-        job->kernels->add(job->gradient + at, job->x + at, length);
-      if (job->level == 0)
-        count_first(job->x + at, length, bins);
-      else
-        count_within(job->x + at, length, job, bins[0]);
-    }
-    for (int b = 0; b < level_bins[job->level]; b++)
-      if (bins[0][b] + bins[1][b])
-        atomic_fetch_add_explicit(&job->shared->bins[b], bins[0][b] + bins[1][b], memory_order_relaxed);
-  }
-}
-
-/* The bin that holds the `wanted`-th largest; *wanted becomes its rank inside the bin. */
-static int32_t find_bin(const struct workspace *shared, int level, int64_t *wanted) {
-  int bin = level_bins[level] - 1;
-  for (; bin > 0 && (int64_t)shared->bins[bin] < *wanted; bin--)
-    *wanted -= shared->bins[bin];
-  return bin;
-}
-
-/* The position just behind the `wanted`-th element whose key is `key`. */
-static int64_t position_after(const float *x, int64_t n, int32_t key, int64_t wanted) {
+/* The position just behind the last of the `due` first elements whose key is `border`. */
+static int64_t position_after(const float *x, int64_t n, const struct border *border) {
+  int64_t due = border->due;
+  if (due == border->ties)
+    return n;
   for (int64_t i = 0; i < n; i++)
-    if (key_of(x[i]) == key && --wanted == 0)
+    if (key_of(x[i]) == border->key && --due == 0)
       return i + 1;
   return n;
 }
 
-int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *payload, void *workspace,
+/* Selects what the border admits: everything above it, and the ties before the cut. */
+static void select_to_border(struct selection *s, const struct border *border, int64_t k, const struct payload *payload,
+                             int threads) {
+  const struct payload exact = {payload->indices, payload->values, k};
+  s->key = border->key - 1;
+  s->key_after = border->key;
+  s->cut = position_after(s->from_values ? s->from_values : s->x, s->n, border);
+  run_selection(s, &exact, threads);
+}
+
+/* Returns whether the prediction held; if not, gradient has been added to x and nothing else has changed. */
+static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *payload,
+                           const struct workspace *w, int threads) {
+  struct prediction prediction = predict_border(gradient, x, n, k, w->sample);
+  struct band band = {.limit = prediction.high, .keys = w->keys, .capacity = w->candidates.capacity};
+  struct selection pass = plain_selection(gradient, x, n, prediction.low);
+  pass.zero_key = prediction.key;
+  pass.band = &band;
+  int64_t candidates = run_selection(&pass, &w->candidates, threads);
+  int64_t in_band = band.count, kept = min64(candidates, w->candidates.capacity);
+  int64_t due = k - (candidates - in_band); /* the k-th largest is the due-th largest of the band */
+  if (candidates > kept || in_band > band.capacity || due < 1 || due > in_band) {
+    for (int64_t i = 0; gradient && i < kept; i++)
+      x[w->candidates.indices[i]] = w->candidates.values[i];
+    return false;
+  }
+  struct border border = find_border_of_keys(w->keys, in_band, due, w->scratch);
+  struct selection finish = {.n = candidates, .from_indices = w->candidates.indices};
+  finish.from_values = w->candidates.values;
+  finish.x = gradient ? x : NULL;
+  finish.zero_key = prediction.key;
+  select_to_border(&finish, &border, k, payload, threads);
+  return true;
+}
+
+int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *payload, void *memory,
              int threads) {
-  struct job job = {.kernels = active_kernels(), .gradient = gradient, .x = x, .n = n};
   if (k == 0) {
     if (gradient)
-      job.kernels->add(gradient, x, n);
+      active_kernels()->add(gradient, x, n);
     return 0;
   }
-  job.shared = (struct workspace *)(((uintptr_t)workspace + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
-  int64_t wanted = k, ties = 0;
-  for (job.level = 0; job.level < LEVELS; job.level++) {
-    memset(job.shared, 0, sizeof *job.shared);
-    job.chunks = (struct tasks){.count = (n + CHUNK - 1) / CHUNK};
-    run_workers(histogram_worker, &job, useful_threads(n, CHUNK, threads));
-    int32_t bin = find_bin(job.shared, job.level, &wanted);
-    ties = job.shared->bins[bin];
-    job.prefix = job.prefix << (job.level ? 10 : 0) | bin;
+  struct workspace w = lay_out(memory, n, k);
+  const float *to_add = gradient;
+  if (predictable(n, k)) {
+    if (topk_predicted(gradient, x, n, k, payload, &w, threads))
+      return k;
+    to_add = NULL;
   }
-  struct selection selection = plain_selection(NULL, x, n, job.prefix - 1);
-  selection.zero = gradient != NULL;
-  selection.key_after = job.prefix;
-  selection.cut = wanted == ties ? n : position_after(x, n, job.prefix, wanted);
-  return run_selection(&selection, payload, threads);
+  struct border border = find_border(to_add, x, n, k, w.bins, threads);
+  struct selection finish = plain_selection(NULL, x, n, border.key);
+  finish.zero = gradient != NULL;
+  select_to_border(&finish, &border, k, payload, threads);
+  return k;
 }

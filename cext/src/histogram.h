@@ -1,0 +1,26 @@
+/* Order statistics of magnitudes by counting, never by comparing: no data makes them slow. */
+#ifndef SANDTABLE_HISTOGRAM_H
+#define SANDTABLE_HISTOGRAM_H
+
+#include "common.h"
+
+enum { BINS = 2048 };
+
+struct bins {
+  _Atomic uint32_t count[BINS];
+};
+
+/* The k-th largest key of a vector. */
+struct border {
+  int32_t key;
+  int64_t due;  /* how many elements of that key belong to the k largest */
+  int64_t ties; /* how many there are */
+};
+
+/* Three passes over x. 1 <= k <= n. gradient not NULL: x += gradient in the first pass. */
+struct border find_border(const float *gradient, float *x, int64_t n, int64_t k, struct bins *bins, int threads);
+
+/* The same for an array of keys, 1 <= k <= n; `scratch` has room for n keys. */
+struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch);
+
+#endif
