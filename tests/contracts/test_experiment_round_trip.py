@@ -96,6 +96,12 @@ def test_overrides_of_every_key_say_the_same_as_the_file(tmp_path_factory: Any, 
     assert load(empty, overrides) == experiment
 
 
+@pytest.mark.parametrize("text", ["\x7f", "\U0001f600", "\u3000ü", 'a"b\\c', "\t\r\n\x00\x1f", "\x85\u2028", "#=[]"])
+def test_every_text_survives_a_dump(text: str) -> None:
+    experiment = Experiment().replace(data={"root": text})
+    assert parse(tomllib.loads(dump(experiment)), "dumped") == experiment
+
+
 def test_an_empty_file_is_the_default_experiment(tmp_path: Path) -> None:
     path = tmp_path / "empty.toml"
     path.write_text("")
