@@ -24,7 +24,7 @@ class Jitter:
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self.slowdown = plan.slowdown
-        cv = plan.profile.compute_cv
+        cv = plan.compute_cv
         self.sigma = float(np.sqrt(np.log1p(cv * cv)))
         workers = plan.topology.workers
         streams = np.random.SeedSequence(seed).spawn(workers) if cv > 0 else []

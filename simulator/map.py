@@ -16,15 +16,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from simulator.calibrate import wide_console
 from simulator.compute import derive, examples_of, load_device
 from simulator.job import simulate
 from simulator.profile import Profile
-from simulator.validate import wide_console
 from toolkit import experiment as experiments
 from toolkit import registry, units
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 
+PHASES = 4  # of Horovod's cycle, over which times are averaged
 PAYS = 1.05  # speed-up from which compression pays; below its inverse it costs
 
 
@@ -125,19 +126,34 @@ def _cell(experiment: Experiment, profile: Profile, choice: Choice, source: str,
     density = {} if choice.density is None else {"density": choice.density}
     compressed = experiment.replace(compression={**section, **density})
     result = simulate(compressed, profile, source=source)
-    iteration = result.iteration_time_s["mean"]
+    iteration = _over_phases(compressed, profile, source)
     return Cell(
         workers=experiment.cluster.workers,
         bandwidth=experiment.cluster.bandwidth,
         choice=choice,
         density=1.0 if compressed.exchange == "dense" else compressed.compression.density,
         iteration_s=iteration,
-        samples_per_s=result.samples_per_s,
+        samples_per_s=result.samples_per_s * result.iteration_time_s["mean"] / iteration,
         bytes_per_step=result.bytes_sent_per_worker / max(1, result.steps),
         communicate_share=result.time_share["communicate"],
         compress_share=result.time_share["compress"],
         speedup=(dense or iteration) / iteration,
     )
+
+
+def _over_phases(experiment: Experiment, profile: Profile, source: str) -> float:
+    """Iteration time in s, mean over the phase in which a step's exchange meets Horovod's cycle.
+
+    Without jitter every step meets the cycle in the same phase, so that a compressor could win or lose up to a cycle by
+    luck. A step that is longer by a share of the cycle meets it in another phase; the share is taken off again.
+    """
+    times = []
+    for share in range(PHASES):
+        shift = share / PHASES * experiment.cluster.cycle_time
+        shifted = dataclasses.replace(profile, step_s=profile.step_s + shift)
+        result = simulate(experiment, shifted, source=source)
+        times.append(result.iteration_time_s["mean"] - shift * result.sections["simulation"]["compute_stretch"])
+    return sum(times) / PHASES
 
 
 def verdict(cells: Sequence[Cell]) -> str:

@@ -47,7 +47,7 @@ class StepCosts:
 
 @dataclass(frozen=True)
 class Load:
-    """A step's work, (workers,): micro-batches' worth of examples, and the part of one in the last micro-batch."""
+    """A step's work, (workers,): micro-batches' worth of compute time, and the part of one in the last micro-batch."""
 
     batches: NDArray[np.float64]
     last: NDArray[np.float64]
@@ -90,7 +90,8 @@ class Plan:
         sizes = [layer.elements for layer in profile.layers]
         self.buckets = plan_buckets(sizes, section.granularity, section.merge_elements)
         self.elements = [sum(sizes[i] for i in bucket) for bucket in self.buckets]
-        scale = self.stretch * self.experiment.data.batch_size / profile.batch_size
+        batch = self.experiment.data.batch_size
+        scale = self.stretch * profile.batch_factor(batch)
         backward = np.array([layer.backward_s for layer in profile.layers]) * scale
         order = [i for bucket in self.buckets for i in bucket]
         self.segments = backward[order]  # in backward order
@@ -98,13 +99,23 @@ class Plan:
         self.ready_after = np.cumsum(self.segments)[lengths - 1]  # of backward, when each bucket is complete
         self.forward_s = sum(layer.forward_s for layer in profile.layers) * scale
         self.backward_s = float(self.ready_after[-1])
-        self.data_s, self.step_s = profile.data_s * scale, profile.step_s * self.stretch
+        self.data_s = profile.data_s * self.stretch * batch / profile.batch_size
+        self.step_s = profile.step_s * self.stretch
         run, pipeline, workers = self.experiment.run, self.experiment.pipeline, self.topology.workers
         self.step_examples = self.experiment.data.batch_size * pipeline.accumulation
         longest = math.ceil(profile.examples / workers)
         self.steps_per_epoch = max(1, math.ceil(longest / self.step_examples))
         self.steps = run.steps or run.epochs * self.steps_per_epoch
         self.density = DensitySchedule.of(section, self.steps_per_epoch)
+
+    @property
+    def compute_cv(self) -> float:
+        """Relative spread of a worker's compute time: its own, and that of sharing cores where workers do."""
+        cluster, compute = self.experiment.cluster, self.forward_s + self.backward_s
+        if self.topology.workers_per_host <= cluster.cores_per_host or compute <= 0:
+            return self.profile.compute_cv
+        whole = compute * self.experiment.pipeline.accumulation
+        return math.hypot(self.profile.compute_cv, self.profile.slice_s / whole)
 
     def step(self, number: int) -> Step:
         """Costs and load of one step, counted from 0."""
@@ -147,7 +158,9 @@ class Plan:
         shard = self.profile.examples // workers + (rank < self.profile.examples % workers)
         count = np.clip(shard - position * self.step_examples, 0, self.step_examples)
         micro = -(-count // batch)
-        return Load(count / batch, np.where(count > 0, (count - (micro - 1) * batch) / batch, 0.0), count > 0)
+        of_last = self.profile.batch_factor(count - (micro - 1) * batch) / self.profile.batch_factor(batch)
+        last = np.where(count > 0, of_last, 0.0)
+        return Load(np.maximum(micro - 1, 0) + last, last, count > 0)
 
     def samples(self) -> int:
         """Training examples of the whole run, all workers together."""
@@ -232,7 +245,8 @@ def build(
     elif device.kind != "cpu":
         stretch = 1.0  # each worker has its own device
     if profile.batch_size != experiment.data.batch_size:
-        assumptions.append(f"compute scales from batch size {profile.batch_size} in proportion")
+        law = f"{profile.fixed_share:.0%} of it is fixed" if profile.fixed_share else "in proportion"
+        assumptions.append(f"compute scales from batch size {profile.batch_size}, {law}")
     return Plan(
         experiment,
         profile,

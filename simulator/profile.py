@@ -65,9 +65,13 @@ class Profile:
 
     examples: size of the training set (sets the steps of an epoch). data_s: loading a micro-batch. step_s: what a step
     needs beside its spans (Python, the loss, zeroing gradients). compute_cv: relative standard deviation of one
-    worker's compute time from step to step. compress and optimize are keyed by the experiment's names, merge by wire
-    ("dense", "sparse"; entry_s per entry received from all ranks together). achieved: achieved/wanted density of a
-    compressor. fits: for each fitted constant its standard error, residual and number of observations.
+    worker's compute time from step to step, with a core to itself. slice_s: what sharing cores adds to that, in seconds
+    whatever the step's length (the scheduler's time slices); it holds only where workers outnumber cores. fixed_share:
+    part of forward and backward at `batch_size` that a smaller batch does not save (starting operators, reading
+    weights). compress and optimize are keyed by the experiment's names, merge by wire ("dense", "sparse"; entry_s per
+    entry received from all ranks together). achieved: achieved/wanted density of a compressor. network: of the measured
+    host, its software costs brought to one rank a core. fits: for each fitted constant its standard error, residual and
+    number of observations.
     """
 
     model: str
@@ -78,6 +82,8 @@ class Profile:
     data_s: float = 0.0
     step_s: float = 0.0
     compute_cv: float = 0.0
+    slice_s: float = 0.0
+    fixed_share: float = 0.0
     compress: dict[str, Cost] = field(default_factory=dict)
     merge: dict[str, Cost] = field(default_factory=dict)
     optimize: dict[str, Cost] = field(default_factory=dict)
@@ -85,6 +91,10 @@ class Profile:
     network: NetworkFit | None = None
     host: dict[str, Any] = field(default_factory=dict)
     fits: dict[str, Any] = field(default_factory=dict)
+
+    def batch_factor(self, examples: Any) -> Any:
+        """Time of forward and backward of a micro-batch of `examples` (a number or array) over that of `batch_size`."""
+        return self.fixed_share + (1.0 - self.fixed_share) * examples / self.batch_size
 
     @property
     def elements(self) -> int:
@@ -137,6 +147,8 @@ def from_json(document: Any, source: str) -> Profile:
         data_s=_number(content.get("data_s", 0.0), f"{where} data_s"),
         step_s=_number(content.get("step_s", 0.0), f"{where} step_s"),
         compute_cv=_number(content.get("compute_cv", 0.0), f"{where} compute_cv"),
+        slice_s=_number(content.get("slice_s", 0.0), f"{where} slice_s"),
+        fixed_share=_number(content.get("fixed_share", 0.0), f"{where} fixed_share", most=1.0),
         compress=_costs(content.get("compress", {}), f"{where} compress", registry.COMPRESSORS),
         merge=_costs(content.get("merge", {}), f"{where} merge", WIRES),
         optimize=_costs(content.get("optimize", {}), f"{where} optimize", registry.OPTIMIZERS),
@@ -177,10 +189,11 @@ def _whole(value: Any, where: str, low: int = 0) -> int:
     return value
 
 
-def _number(value: Any, where: str, above: float = -1.0) -> float:
+def _number(value: Any, where: str, above: float = -1.0, most: float = math.inf) -> float:
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < 0 or value <= above:
-        raise UserError(f"{where} = {value!r}: a finite number {'> 0' if above == 0 else '>= 0'} is wanted")
+    if not good or value < 0 or value <= above or value > most:
+        limit = f" and <= {most:g}" if most < math.inf else ""
+        raise UserError(f"{where} = {value!r}: a finite number {'> 0' if above == 0 else '>= 0'}{limit} is wanted")
     return float(value)
 
 

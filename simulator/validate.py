@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from simulator.calibrate import calibrate
+from simulator.calibrate import calibrate, wide_console
 from simulator.job import simulate
 from simulator.observe import Run, load_run
 from simulator.profile import Profile
@@ -209,9 +209,3 @@ def show(groups: dict[str, list[Comparison]], console: Console) -> None:
                 f"worst {total.worst:.1%} ({total.worst_run}){order}",
                 highlight=False,
             )
-
-
-def wide_console() -> Console:
-    """A console that does not fold tables where the output is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 120))

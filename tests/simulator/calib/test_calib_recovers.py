@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
-from simulator.calibrate import calibrate
+from simulator.calibrate import calibrate, show
 from simulator.fitting import fit_nonnegative, huber_weights, trimmed_mean
 from simulator.observe import load_run, observe_exchanges
 from simulator.profile import Profile
 from toolkit.errors import UserError
+
+TENSORS = (("conv.weight", 4_000), ("block.weight", 60_000), ("block.bias", 500), ("fc.weight", 20_000))
 
 
 def runs_of(write_run, truth, **options):
@@ -124,10 +130,61 @@ def test_a_profile_survives_the_file(write_run, truth, tmp_path):
     assert Profile.load(tmp_path / "p.json") == profile
 
 
-def test_runs_of_two_batch_sizes_are_refused(write_run, truth):
-    runs = [load_run(write_run(truth, f"b{size}", data={"batch_size": size})) for size in (16, 32)]
-    with pytest.raises(UserError, match=r"\[data\] batch_size = 32: 'b16' has 16"):
-        calibrate(runs)
+def test_runs_of_two_batch_sizes_tell_what_a_step_costs_at_any_size(write_run, truth):
+    whole = sum(truth.forward) + sum(truth.backward)
+    runs = []
+    for size in (32, 8, 16):
+        factor = 0.3 + 0.7 * size / 32
+        scaled = dataclasses.replace(
+            truth,
+            forward=tuple(seconds * factor for seconds in truth.forward),
+            backward=tuple(seconds * factor for seconds in truth.backward),
+            data=truth.data * size / 32,
+        )
+        runs.append(load_run(write_run(scaled, f"b{size}", data={"batch_size": size})))
+    profile = calibrate([*runs, load_run(write_run(truth, "again"))])
+    assert profile.batch_size == 32
+    assert profile.fixed_share == pytest.approx(0.3, rel=0.01)
+    assert sum(layer.forward_s + layer.backward_s for layer in profile.layers) == pytest.approx(whole, rel=1e-3)
+    assert profile.data_s == pytest.approx(truth.data, rel=1e-3)
+
+
+def test_a_run_on_a_busy_host_does_not_set_the_pace(write_run, truth):
+    busy = dataclasses.replace(
+        truth,
+        forward=tuple(2 * seconds for seconds in truth.forward),
+        backward=tuple(2 * seconds for seconds in truth.backward),
+        compress={"topk": tuple(2 * seconds for seconds in truth.compress["topk"])},
+    )
+    topk = {"compression": {"name": "topk", "density": 0.1}}
+    folders = [write_run(truth, "a", **topk), write_run(busy, "b", **topk), write_run(truth, "c", **topk)]
+    profile = calibrate([load_run(folder) for folder in folders])
+    assert profile.fits["compute"]["pace_of_runs"] == pytest.approx([1.0, 2.0, 1.0])
+    assert sum(layer.backward_s for layer in profile.layers) == pytest.approx(sum(truth.backward), rel=1e-3)
+    call, element, entry = truth.compress["topk"]
+    n = sum(size for _, size in TENSORS)
+    wanted = call + element * n + entry * int(n * 0.1)
+    assert profile.compress["topk"].seconds(n, int(n * 0.1)) == pytest.approx(wanted, rel=1e-3)
+    printed = io.StringIO()
+    show(profile, Console(file=printed, width=200))
+    assert "2.00 times as long" in printed.getvalue()
+
+
+def test_spread_of_workers_is_told_apart_by_whether_they_share_cores(write_run, truth):
+    truth.noise = 0.2
+    alone, sharing = (load_run(write_run(truth, f"{cores}", cores=cores, steps=80)) for cores in (8, 2))
+    one, two = calibrate([alone]), calibrate([sharing])
+    assert (one.slice_s, two.compute_cv) == (0.0, 0.0)
+    compute = sum(truth.forward) + sum(truth.backward) + truth.data
+    assert two.slice_s == pytest.approx(one.compute_cv * compute, rel=0.1)
+    assert 0.05 < one.compute_cv < 0.2
+
+
+def test_runs_of_two_networks_are_refused(write_run, truth):
+    one = load_run(write_run(truth, "one"))
+    two = load_run(write_run(truth, "two", model={"name": "lenet"}))
+    with pytest.raises(UserError, match=r"\[model\] name = 'lenet': 'one' has 'resnet20'"):
+        calibrate([one, two])
 
 
 def test_a_span_of_an_unknown_tensor_is_refused(write_run, truth):
