@@ -231,9 +231,28 @@ def test_an_exchange_that_cannot_carry_the_payload(write: Write, name: str, exch
     assert text == f"{path}: [compression] exchange = '{exchange}': '{name}' has {wire} payloads; use 'auto'"
 
 
-def test_nesterov_needs_momentum(write: Write) -> None:
-    path = write("[optimizer]\nnesterov = true\nmomentum = 0\n")
-    assert message(path) == f"{path}: [optimizer] nesterov = true: needs momentum > 0"
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[optimizer]\nnesterov = true\nmomentum = 0", "[optimizer] nesterov = true: needs momentum > 0"),
+        ("[compression]\nnesterov = true", "[compression] nesterov = true: needs [compression] momentum > 0"),
+        (
+            "[compression]\nmomentum = 0.9",
+            "[compression] momentum = 0.9: would be applied twice; use sgd or sparse-sgd",
+        ),
+        (
+            "[compression]\nmomentum = 0.9\nerror_feedback = false\n[optimizer]\nmomentum = 0",
+            "[compression] momentum = 0.9: needs error_feedback = true",
+        ),
+        (
+            '[compression]\nmomentum = 0.9\n[optimizer]\nname = "adam"\nmomentum = 0',
+            "[compression] momentum = 0.9: would be applied twice",
+        ),
+    ],
+)
+def test_momenta_that_contradict_each_other(write: Write, toml: str, words: str) -> None:
+    path = write(toml)
+    assert message(path).startswith(f"{path}: {words}")
 
 
 plain = st.recursive(

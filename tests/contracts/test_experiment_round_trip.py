@@ -57,8 +57,27 @@ def experiments(draw: st.DrawFn) -> Experiment:
     dense = registry.COMPRESSORS[sections["compression"].name].wire == "dense"
     exchange = draw(st.sampled_from(["auto", "dense" if dense else "allgather"]))
     sections["compression"] = dataclasses.replace(sections["compression"], exchange=exchange)
-    if sections["optimizer"].momentum == 0:
-        sections["optimizer"] = dataclasses.replace(sections["optimizer"], nesterov=False)
+    if sections["optimizer"].momentum > 0 or sections["optimizer"].name == "adam":
+        sections["compression"] = dataclasses.replace(sections["compression"], momentum=0.0)
+    corrected = sections["compression"].momentum > 0
+    sections["compression"] = dataclasses.replace(
+        sections["compression"],
+        nesterov=corrected and sections["compression"].nesterov,
+        error_feedback=corrected or sections["compression"].error_feedback,
+    )
+    corrected = draw(st.booleans())  # momentum is the compressor's or the optimizer's, never both
+    compression = {"momentum": 0.0, "nesterov": False}
+    optimizer: dict[str, Any] = {
+        "momentum": 0.0,
+        "nesterov": False,
+        "name": draw(st.sampled_from(["sgd", "sparse-sgd"])),
+    }
+    if corrected and sections["compression"].momentum > 0:
+        compression = {"error_feedback": True}
+    elif sections["optimizer"].momentum > 0:
+        optimizer = {}
+    sections["compression"] = dataclasses.replace(sections["compression"], **compression)
+    sections["optimizer"] = dataclasses.replace(sections["optimizer"], **optimizer)
     return Experiment(**sections)
 
 
