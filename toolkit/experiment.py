@@ -69,6 +69,9 @@ class CompressionSection:
     threshold: float = key(1e-3, "threshold: entries with a magnitude above it are sent", low=0.0)
     dense_steps: int = key(0, "send everything for this many first steps", low=0)
     warmup_epochs: int = key(0, "DGC's warm-up: density^((e+1)/(E+1)) in epoch e of E", low=0)
+    momentum: float = key(0.0, "DGC's momentum correction, in place of the optimizer's momentum", low=0.0, high=1.0)
+    nesterov: bool = key(False, "Nesterov's form of the momentum correction")
+    clip_norm: float = key(0.0, "DGC: limit of a bucket's norm, times sqrt(1/workers); 0 does not clip", low=0.0)
     threads: int = key(1, "threads a kernel may use", low=1, high=256)
 
 
@@ -231,6 +234,15 @@ def check(experiment: Experiment, source: str) -> None:
             f"{source}: [compression] exchange = '{compression.exchange}': '{compression.name}' has {wire} payloads; "
             f"use 'auto'"
         )
+    if compression.momentum > 0 and (experiment.optimizer.momentum > 0 or experiment.optimizer.name == "adam"):
+        raise UserError(
+            f"{source}: [compression] momentum = {compression.momentum!r}: would be applied twice; use sgd or "
+            "sparse-sgd with [optimizer] momentum = 0"
+        )
+    if compression.momentum > 0 and not compression.error_feedback:
+        raise UserError(f"{source}: [compression] momentum = {compression.momentum!r}: needs error_feedback = true")
+    if compression.nesterov and compression.momentum == 0:
+        raise UserError(f"{source}: [compression] nesterov = true: needs [compression] momentum > 0")
     if experiment.optimizer.nesterov and experiment.optimizer.momentum == 0:
         raise UserError(f"{source}: [optimizer] nesterov = true: needs momentum > 0")
 

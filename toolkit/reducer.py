@@ -152,14 +152,13 @@ class GradientReducer:
         start = self.recorder.clock()
         way = self._exchange_now()
         payload: Payload
+        context = Context(bucket.name, self.recorder.step, self.density, self.experiment.run.seed, self.comm.size)
         if self.density >= 1.0:
-            payload = self._everything(bucket)
+            payload = bucket.compressor.everything(bucket.gradient, bucket.residual, context)
+        elif bucket.residual is None:
+            payload = bucket.compressor.select(bucket.gradient, context)
         else:
-            context = Context(bucket.name, self.recorder.step, self.density, self.experiment.run.seed)
-            if bucket.residual is None:
-                payload = bucket.compressor.select(bucket.gradient, context)
-            else:
-                payload = bucket.compressor.select_feedback(bucket.gradient, bucket.residual, context)
+            payload = bucket.compressor.select_feedback(bucket.gradient, bucket.residual, context)
         self._launch(bucket, way, payload)
         elements = bucket.gradient.numel()
         selected = elements if isinstance(payload, DensePayload) else payload.indices.numel()
@@ -167,13 +166,6 @@ class GradientReducer:
         if self.density < 1.0:
             detail |= bucket.compressor.telemetry
         self.recorder.add("compress", bucket.name, start, bucket.launched, payload.bytes, detail)
-
-    @staticmethod
-    def _everything(bucket: Bucket) -> Payload:
-        if bucket.residual is not None:
-            bucket.gradient += bucket.residual
-            bucket.residual.zero_()
-        return DensePayload(bucket.gradient)
 
     def _launch(self, bucket: Bucket, way: Exchange, payload: Payload) -> None:
         bucket.exchange = way

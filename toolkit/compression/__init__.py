@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toolkit.compression.accumulate import LocalClipping, MomentumCorrection
 from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
 from toolkit.experiment import CompressionSection
 from toolkit.registry import COMPRESSORS, resolve
@@ -12,4 +13,8 @@ __all__ = ["Compressor", "Context", "DensePayload", "Payload", "SparsePayload", 
 def create(section: CompressionSection, elements: int) -> Compressor:
     """A compressor for one bucket of `elements` float32 values, as the experiment file asks."""
     compressor: Compressor = resolve(COMPRESSORS[section.name].target)(section, elements)
+    if section.momentum > 0:
+        compressor = MomentumCorrection(compressor, section.momentum, section.nesterov)
+    if section.clip_norm > 0:
+        compressor = LocalClipping(compressor, section.clip_norm)
     return compressor

@@ -18,12 +18,13 @@ def wanted_count(elements: int, density: float) -> int:
 
 @dataclass(frozen=True)
 class Context:
-    """What a stateful compressor may know of a call: bucket's name, step, wanted density, the run's seed."""
+    """What a compressor may know of a call: bucket's name, step, wanted density, the run's seed and its workers."""
 
     name: str
     step: int
     density: float
     seed: int = 0
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,16 @@ class Compressor(ABC):
     def nothing(self) -> Payload:
         """What a worker without data sends, so that the others do not hang; state and residual stay as they are."""
         return SparsePayload(torch.zeros(0, dtype=torch.int32), torch.zeros(0), self.elements)
+
+    def everything(self, gradient: torch.Tensor, residual: torch.Tensor | None, context: Context) -> DensePayload:
+        """Send all of gradient and residual, uncompressed, and leave a zero residual: a dense step of any compressor.
+
+        The payload may be `gradient` itself, which then holds the residual too.
+        """
+        if residual is not None:
+            gradient.add_(residual)
+            residual.zero_()
+        return DensePayload(gradient)
 
     def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
         """residual += gradient, choose from it, and leave in it what was not sent. `gradient` is not changed.

@@ -1,0 +1,114 @@
+"""What Deep Gradient Compression does to a gradient before it reaches the residual (ICLR 2018, sections 3.1 and 3.2).
+
+Both stand around any compressor, clipping outermost: clip, then momentum, then error feedback and selection.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
+
+
+class _Around(Compressor):
+    """A compressor around another one, whose payloads, telemetry and empty message are its own."""
+
+    def __init__(self, inner: Compressor) -> None:
+        super().__init__(inner.section, inner.elements)
+        self.inner = inner
+
+    def nothing(self) -> Payload:
+        return self.inner.nothing()
+
+    def select(self, vector: torch.Tensor, context: Context) -> Payload:
+        payload = self.inner.select(vector, context)
+        self.telemetry = self.inner.telemetry
+        return payload
+
+    def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
+        payload = self.inner.select_feedback(gradient, residual, context)
+        self.telemetry = self.inner.telemetry
+        return payload
+
+    def everything(self, gradient: torch.Tensor, residual: torch.Tensor | None, context: Context) -> DensePayload:
+        return self.inner.everything(gradient, residual, context)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"inner": self.inner.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state["inner"])
+
+
+class MomentumCorrection(_Around):
+    """Momentum kept on each worker, before the residual, so that late coordinates arrive with theirs.
+
+    u ← m·u + g, and u is what the residual takes; with Nesterov u ← m·(u + g), and it takes u + g. Where an entry is
+    sent, u becomes zero (momentum factor masking): old directions of late coordinates do not go on pushing. Dense steps
+    do not mask, so a run that sends everything is SGD with momentum, bit for bit. The optimizer's own momentum must be
+    zero. The law becomes payload + residual = old residual + what it takes.
+    """
+
+    def __init__(self, inner: Compressor, momentum: float, nesterov: bool) -> None:
+        super().__init__(inner)
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.velocity = torch.zeros(inner.elements)
+
+    def select(self, vector: torch.Tensor, context: Context) -> Payload:
+        return self._mask(super().select(self._accumulate(vector), context))
+
+    def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
+        return self._mask(super().select_feedback(self._accumulate(gradient), residual, context))
+
+    def everything(self, gradient: torch.Tensor, residual: torch.Tensor | None, context: Context) -> DensePayload:
+        return super().everything(self._accumulate(gradient), residual, context)
+
+    def _mask(self, payload: Payload) -> Payload:
+        if isinstance(payload, SparsePayload):
+            self.velocity[payload.indices.long()] = 0.0
+        return payload
+
+    def _accumulate(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Move the velocity; returns what the residual takes, a fresh tensor or the velocity's copy."""
+        self.velocity = self.velocity.to(gradient.device)
+        if self.nesterov:
+            self.velocity.add_(gradient).mul_(self.momentum)
+            return self.velocity + gradient
+        self.velocity.mul_(self.momentum).add_(gradient)
+        return self.velocity.clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "velocity": self.velocity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.velocity.copy_(state["velocity"])
+
+
+class LocalClipping(_Around):
+    """Each worker cuts its own gradient of a bucket to the norm limit·√(1/P) before anything else, P workers.
+
+    The sum of P such gradients then has about the limit as its norm. One whose norm is not finite passes as it is.
+    """
+
+    def __init__(self, inner: Compressor, limit: float) -> None:
+        super().__init__(inner)
+        self.limit = limit
+
+    def select(self, vector: torch.Tensor, context: Context) -> Payload:
+        return super().select(self._clip(vector, context), context)
+
+    def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
+        return super().select_feedback(self._clip(gradient, context), residual, context)
+
+    def everything(self, gradient: torch.Tensor, residual: torch.Tensor | None, context: Context) -> DensePayload:
+        return super().everything(self._clip(gradient, context), residual, context)
+
+    def _clip(self, gradient: torch.Tensor, context: Context) -> torch.Tensor:
+        norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+        limit = self.limit / math.sqrt(context.workers)
+        return gradient * (limit / norm) if math.isfinite(norm) and norm > limit else gradient
