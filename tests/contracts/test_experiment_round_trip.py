@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit import registry, units
@@ -81,14 +81,14 @@ def experiments(draw: st.DrawFn) -> Experiment:
     return Experiment(**sections)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(experiments())
 def test_a_dumped_experiment_reads_back_equal(experiment: Experiment) -> None:
     assert lawful(experiment)
     assert parse(tomllib.loads(dump(experiment)), "dumped") == experiment
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(experiments())
 def test_a_dump_writes_every_key_and_is_stable(experiment: Experiment) -> None:
     text = dump(experiment)
@@ -99,7 +99,7 @@ def test_a_dump_writes_every_key_and_is_stable(experiment: Experiment) -> None:
     assert dump(parse(document, "dumped")) == text
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(experiments())
 def test_overrides_of_every_key_say_the_same_as_the_file(tmp_path_factory: Any, experiment: Experiment) -> None:
     empty = tmp_path_factory.getbasetemp() / "empty.toml"

@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import UserError
@@ -190,7 +190,7 @@ def runs(draw: st.DrawFn) -> list[list[Span]]:
     return ranks
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
 def test_shares_are_the_closed_forms_of_a_synchronous_run(ranks: list[list[Span]]) -> None:
     result = fold(*ranks, samples=100)
@@ -223,7 +223,7 @@ def test_shares_are_the_closed_forms_of_a_synchronous_run(ranks: list[list[Span]
     assert result.bytes_sent_per_worker == round(sum(sent) / len(ranks))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(WHAT), lengths, lengths, st.integers(0, 2)), max_size=20))
 def test_whatever_is_recorded_shares_are_a_distribution(rows: list[tuple[str, float, float, int]]) -> None:
     spans = [span(what, start, start + length, step=step) for what, start, length, step in rows]
@@ -234,7 +234,7 @@ def test_whatever_is_recorded_shares_are_a_distribution(rows: list[tuple[str, fl
     assert result.steps == sum(what == "step" for what, *_ in rows)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(runs(), st.randoms())
 def test_the_order_of_spans_and_of_ranks_does_not_matter(ranks: list[list[Span]], random: Random) -> None:
     plain = fold(*ranks)
@@ -249,7 +249,7 @@ def test_the_order_of_spans_and_of_ranks_does_not_matter(ranks: list[list[Span]]
     assert other.bytes_sent_per_worker == plain.bytes_sent_per_worker
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(0, 1e6), max_size=50))
 def test_percentiles_are_ordered_and_within_the_sample(values: list[float]) -> None:
     got = distribution(values)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import UserError
@@ -29,7 +29,7 @@ def header(rank: int = 0, workers: int = 1, **more: Any) -> dict[str, Any]:
     return {"rank": rank, "workers": workers, **more}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(spans(), max_size=8), st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5)))
 def test_a_written_trace_reads_back(tmp_path_factory: Any, recorded: list[Span], more: dict[str, Any]) -> None:
     path = tmp_path_factory.getbasetemp() / "trace.jsonl"
@@ -48,7 +48,7 @@ def test_a_written_trace_reads_back(tmp_path_factory: Any, recorded: list[Span],
         assert read.seconds >= 0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(spans(), max_size=5))
 def test_writing_what_was_read_gives_the_same_bytes(tmp_path_factory: Any, recorded: list[Span]) -> None:
     first, second = (tmp_path_factory.getbasetemp() / name for name in ("first.jsonl", "second.jsonl"))
@@ -202,7 +202,7 @@ def test_spans_of_a_foreign_rank(tmp_path: Path) -> None:
     assert failure(tmp_path) == f"{path}: spans of another rank than 0, which the first line names"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(spans(rank=0) | spans(rank=1), max_size=8))
 def test_a_chrome_trace_holds_every_span_in_microseconds(tmp_path_factory: Any, recorded: list[Span]) -> None:
     path = tmp_path_factory.getbasetemp() / "chrome.json"
