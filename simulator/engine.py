@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from simpy.events import AllOf, Event
 
 from simulator.clock import LATE, Clock
-from simulator.fold import Fold, Jitter
+from simulator.fold import Fold, Jitter, outcome
 from simulator.network import Network
 from simulator.plan import Plan
 from simulator.spans import Sink, step_spans
@@ -44,7 +44,7 @@ class Engine:
         self.plan, self.sink, self.flows = plan, sink, flows
         self.clock = Clock()
         self.network = Network(self.clock, plan.topology)
-        self.jitter, self.fold = Jitter(plan, seed), Fold(plan)
+        self.jitter, self.fold = Jitter(plan, seed), Fold(plan, np.arange(plan.topology.workers))
         self.boards: dict[int, Board] = {}
         self.queue: list[tuple[float, int, int]] = []  # ready since, step, bucket
         self.wake = self.clock.event()
@@ -67,8 +67,9 @@ class Engine:
             board = self._board(number)
             self._post(board, launches.launched[0])
             yield board.complete
-            end = finish(step, launches, board.done)
-            self.fold.add(step, rows, (begin, launches, end), factor, board.ready)
+            end = finish(step, launches, board.ready, board.done)
+            self.fold.add(outcome(plan, step, rows, factor, end), rows)
+            self.fold.seconds[rank].append(float(end.end[0]) - start)
             if self.sink is not None:
                 times = (start, launches, end)
                 for span in step_spans(plan, number, rank, times, float(factor[0]), board.done.tolist()):
@@ -109,7 +110,7 @@ class Engine:
         board.missing -= 1
         if board.missing > 0:
             return
-        self.fold.add_wire(self.plan.step(board.number))
+        self.fold.wire += self.plan.step(board.number).wire
         for bucket, time in enumerate(board.ready.tolist()):
             item = (time, board.number, bucket)
             event = self.clock.at(max(time, self.clock.now))
@@ -130,7 +131,7 @@ class Engine:
             tick = cycle.tick(origin, min(self.queue)[0])
             yield self.clock.at(max(tick, self.clock.now), priority=LATE)
             batch, self.queue = sorted(self.queue), []
-            cached = all(self.plan.step(number).cached[bucket] for _, number, bucket in batch)
+            cached = all(self.plan.step(number).cached for _, number, _ in batch)
             now = tick + cycle.coordination(cached)
             for _, number, bucket in batch:
                 board, step = self.boards[number], self.plan.step(number)

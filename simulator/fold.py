@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.plan import Plan, Step
-from simulator.worker import Finish, Launches, Rows
+from simulator.worker import Finish, Rows
 from toolkit.trace import RankSteps
 
 Array = NDArray[np.float64]
@@ -45,56 +46,71 @@ class Jitter:
 
 @dataclass
 class Fold:
-    """Sums over steps, (workers,) each, and every worker's step times."""
+    """Sums over steps and the step times of `rows` workers; a row may stand for several workers that do the same.
+
+    row_of: (workers,) which row a worker is. Sums are seconds, (rows,); sent: bytes.
+    """
 
     plan: Plan
-    compute: Array = field(init=False)
-    compress: Array = field(init=False)
-    communicate: Array = field(init=False)
-    optimize: Array = field(init=False)
-    checkpoint: Array = field(init=False)
-    sent: NDArray[np.int64] = field(init=False)
+    row_of: NDArray[np.int64]
     wire: float = 0.0
 
     def __post_init__(self) -> None:
-        workers = self.plan.topology.workers
-        self.compute, self.compress = np.zeros(workers), np.zeros(workers)
-        self.communicate, self.optimize = np.zeros(workers), np.zeros(workers)
-        self.checkpoint, self.sent = np.zeros(workers), np.zeros(workers, dtype=np.int64)
-        self.starts: list[list[float]] = [[] for _ in range(workers)]
-        self.ends: list[list[float]] = [[] for _ in range(workers)]
+        rows = int(self.row_of.max()) + 1
+        self.compute, self.compress, self.communicate, self.optimize, self.checkpoint = np.zeros((5, rows))
+        self.sent = np.zeros(rows, dtype=np.int64)
+        self.seconds: list[list[float]] = [[] for _ in range(rows)]
 
-    def add(self, step: Step, rows: Rows, times: tuple[Array, Launches, Finish], factor: Array, ready: Array) -> None:
-        """Add one step of the workers `rows`. times: start, launches, finish; ready: last launch of each bucket."""
-        plan, costs, load = self.plan, step.costs, step.load
-        start, _, done = times
-        batches = load.batches[rows]
-        whole = (plan.forward_s + plan.backward_s) * batches
-        self.compute[rows] += plan.data_s * batches + factor * whole
-        self.compress[rows] += load.busy[rows] * float(costs.compress.sum()) + float(costs.merge.sum())
-        blocked = done.met - np.minimum(np.maximum(ready, done.waits), done.met)
-        self.communicate[rows] += blocked.sum(axis=1)
-        self.optimize[rows] += costs.optimize
-        self.sent[rows] += np.where(load.busy[rows], sum(costs.payload), plan.empty_bytes(costs))
-        for rank, begin, end in zip(
-            range(*rows.indices(len(self.sent))), start.tolist(), done.end.tolist(), strict=True
-        ):
-            self.starts[rank].append(begin)
-            self.ends[rank].append(end)
+    def add(self, outcome: Outcome, rows: Rows) -> None:
+        """Add one step of `rows`."""
+        self.compute[rows] += outcome.compute
+        self.compress[rows] += outcome.compress
+        self.communicate[rows] += outcome.communicate
+        self.optimize[rows] += outcome.optimize
+        self.sent[rows] += outcome.sent
 
-    def add_wire(self, step: Step) -> None:
-        """Count the bytes that a step's exchanges put on the wire, mean over workers."""
-        timing = self.plan.timing
-        for bucket in range(len(self.plan.buckets)):
-            sizes = self.plan.sizes(step.costs, step.load, bucket)
-            self.wire += timing.wire(step.costs.kind, sizes)
+    def mean(self, sums: Array) -> float:
+        """Mean over workers of sums over rows."""
+        return float(sums[self.row_of].mean())
 
     def ranks(self) -> list[RankSteps]:
-        """One RankSteps a worker for toolkit.trace.summarize; waiting is already split."""
-        rows = []
-        for rank in range(len(self.sent)):
-            steps = RankSteps(bytes_sent=int(self.sent[rank]), step_start=self.starts[rank], step_end=self.ends[rank])
-            for share in ("compute", "compress", "communicate", "optimize", "checkpoint"):
-                steps.seconds[share] = float(getattr(self, share)[rank])
-            rows.append(steps)
-        return rows
+        """One RankSteps a worker for toolkit.trace.summarize; waiting is already split, and steps begin at 0."""
+        ends = [np.array(seconds) for seconds in self.seconds]
+        zeros, ranks = np.zeros(len(ends[0])), []
+        shares = ("compute", "compress", "communicate", "optimize", "checkpoint")
+        sums = {share: getattr(self, share).tolist() for share in shares}
+        for row in self.row_of.tolist():
+            # summarize only takes differences; arrays save it the conversion of a million numbers
+            steps = RankSteps(
+                bytes_sent=int(self.sent[row]),
+                step_start=cast("list[float]", zeros),
+                step_end=cast("list[float]", ends[row]),
+            )
+            for share in shares:
+                steps.seconds[share] = sums[share][row]
+            ranks.append(steps)
+        return ranks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step adds to a fold, (rows,) each."""
+
+    compute: Array
+    compress: Array
+    communicate: Array
+    optimize: float
+    sent: NDArray[np.int64]
+
+
+def outcome(plan: Plan, step: Step, rows: Rows, factor: Array, end: Finish) -> Outcome:
+    """The sums of one step of `rows`."""
+    costs, load = step.costs, step.load
+    batches, busy = load.batches[rows], load.busy[rows]
+    return Outcome(
+        np.asarray(plan.data_s * batches + factor * ((plan.forward_s + plan.backward_s) * batches)),
+        np.asarray(busy * float(costs.compressed[-1]) + float(costs.merge.sum())),
+        end.blocked,
+        costs.optimize,
+        np.where(busy, costs.sent, plan.empty_bytes(costs)),
+    )

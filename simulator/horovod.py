@@ -52,23 +52,21 @@ class Cycle:
 
 
 def serve(
-    cycle: Cycle, origin: float, ready: NDArray[np.float64], seconds: Sequence[float], cached: Sequence[bool]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Run operations that become ready at `ready` and take `seconds`: (begin, done, next origin), all in s."""
+    cycle: Cycle, origin: float, ready: NDArray[np.float64], seconds: Sequence[float], cached: bool
+) -> tuple[NDArray[np.float64], float]:
+    """Run operations that become ready at `ready` and take `seconds`: (done, next origin), all in s."""
     order = np.argsort(ready, kind="stable").tolist()
     times = ready.tolist()
-    begin, done = np.empty(len(times)), np.empty(len(times))
-    position = 0
-    while position < len(order):
+    done = [0.0] * len(times)
+    call_s, coordination = cycle.call_s, cycle.coordination(cached)
+    position, count = 0, len(order)
+    while position < count:
         tick = cycle.tick(origin, times[order[position]])
-        batch = position
-        while batch < len(order) and times[order[batch]] <= tick:
-            batch += 1
-        now = tick + cycle.coordination(all(cached[i] for i in order[position:batch]))
-        for i in order[position:batch]:
-            begin[i] = now
-            now = now + (cycle.call_s + seconds[i])
-            done[i] = now
+        now = tick + coordination
+        while position < count and times[order[position]] <= tick:
+            operation = order[position]
+            now = now + (call_s + seconds[operation])
+            done[operation] = now
+            position += 1
         origin = cycle.following(tick, now)
-        position = batch
-    return begin, done, origin
+    return np.array(done), origin

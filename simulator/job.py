@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from simulator import fast
 from simulator.engine import Engine
 from simulator.fold import Fold
@@ -70,8 +68,8 @@ def _section(plan: Plan, fold: Fold, result: Result) -> dict[str, Any]:
         "collectives": _collectives(plan),
         "buckets": len(plan.buckets),
         "wire_bytes_per_worker": round(fold.wire),
-        "exposed_communication_s": float(np.mean(fold.communicate)),
-        "ideal_time_s": float(np.mean(busy)),
+        "exposed_communication_s": fold.mean(fold.communicate),
+        "ideal_time_s": fold.mean(busy),
         "compute_stretch": plan.stretch,
         "assumptions": plan.assumptions,
     }

@@ -32,7 +32,8 @@ class StepCosts:
     """What a step costs at one density. Arrays are a bucket each, (buckets,).
 
     kind: "allreduce" or "allgather". entries: selected by one worker. payload: bytes one worker sends. compress, merge:
-    seconds. optimize: seconds. exact: whether the message has the same size in every step.
+    seconds; compressed, merged_before: their running sums, with and without the bucket's own. optimize: seconds.
+    exact: whether the message has the same size in every step.
     """
 
     kind: str
@@ -43,6 +44,14 @@ class StepCosts:
     merge: NDArray[np.float64]
     optimize: float
     exact: bool
+    compressed: NDArray[np.float64] = field(init=False)
+    merged_before: NDArray[np.float64] = field(init=False)
+    sent: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sent", sum(self.payload))
+        object.__setattr__(self, "compressed", np.cumsum(self.compress))
+        object.__setattr__(self, "merged_before", np.concatenate([[0.0], np.cumsum(self.merge)[:-1]]))
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,16 @@ class Load:
 
 @dataclass(frozen=True)
 class Step:
-    """Costs and load of a step, and the seconds and cached flags of its exchanges, (buckets,)."""
+    """Costs and load of a step; seconds of its exchanges, (buckets,), and whether Horovod knows their sizes already.
+
+    wire: bytes that a worker puts on the wire, mean over workers.
+    """
 
     costs: StepCosts
     load: Load
     seconds: tuple[float, ...]
-    cached: tuple[bool, ...]
+    cached: bool
+    wire: float
 
 
 @dataclass
@@ -134,8 +147,10 @@ class Plan:
         if key not in self._costs:
             self._costs[key] = self._make_costs(density, self.topology.workers - load.empty_workers)
         costs = self._costs[key]
-        seconds = tuple(self.timing.seconds(costs.kind, self.sizes(costs, load, b)) for b in range(len(self.buckets)))
-        return Step(costs, load, seconds, tuple([warm and costs.exact] * len(self.buckets)))
+        sizes = [self.sizes(costs, load, bucket) for bucket in range(len(self.buckets))]
+        seconds = tuple(self.timing.seconds(costs.kind, size) for size in sizes)
+        wire = sum(self.timing.wire(costs.kind, size) for size in sizes)
+        return Step(costs, load, seconds, warm and costs.exact, wire)
 
     def sizes(self, costs: StepCosts, load: Load, bucket: int) -> tuple[float, ...]:
         """Bytes of each worker in a bucket's exchange; a single number where all are the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from simulator.plan import Plan, Step
-from simulator.worker import Finish, Launches
+from simulator.worker import Finish, Launches, waiting
 from toolkit.trace import Span
 
 Sink = Callable[[Span], None]
@@ -35,10 +35,11 @@ def step_spans(
             yield from _backward(plan, span, now, factor * part)
             now += factor * plan.backward_s * part
     yield from _last_backward(plan, step, span, launches, factor * last, bool(load.busy[rank]))
+    waits, mets = waiting(step, end, 0)
     for bucket, elements in enumerate(plan.elements):
         name = f"bucket{bucket}"
         sent = step.costs.payload[bucket] if load.busy[rank] else plan.empty_payload(step.costs, bucket)
-        begin, met = float(end.waits[0, bucket]), float(end.met[0, bucket])
+        begin, met = float(waits[bucket]), float(mets[bucket])
         yield span("wait", name, begin, met)
         yield span("communicate", name, float(launches.launched[0, bucket]), done[bucket], sent, {"exact_end": 1.0})
         entries = step.costs.entries[bucket]

@@ -10,13 +10,8 @@ from simulator import sweep as sweep_module
 from simulator.cli import main
 from toolkit.trace import RankSteps, read_run, summarize
 
-CONTRACT = ["schema", "seed", "workers", "steps", "total_time_s", "iteration_time_s", "samples_per_s"] + [
-    "bytes_sent_per_worker",
-    "time_share",
-    "phases",
-    "events",
-    "simulation",
-]
+CONTRACT = ["schema", "seed", "workers", "steps", "total_time_s", "iteration_time_s", "samples_per_s"]
+CONTRACT += ["bytes_sent_per_worker", "time_share", "phases", "events", "simulation"]
 
 GOLDEN = """\
                                resnet20, topk, simulated
