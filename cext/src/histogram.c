@@ -104,12 +104,8 @@ static int64_t narrow(const int32_t *keys, int64_t n, int32_t *low, int shift, i
   return kept;
 }
 
-struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
-  int32_t low = INT32_MAX, high = 0;
-  for (int64_t i = 0; i < n; i++) {
-    low = keys[i] < low ? keys[i] : low;
-    high = keys[i] > high ? keys[i] : high;
-  }
+struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t low, int32_t high,
+                                  int32_t *scratch) {
   struct border border = {.due = k};
   int shift = 0;
   while ((high - low) >> shift >= BINS)

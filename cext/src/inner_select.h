@@ -94,10 +94,10 @@ static int64_t pack_entries(const int32_t *indices, const float *values, int64_t
   for (; i + LANES <= n && p->packed + LANES <= p->room; i += LANES) {
     vec v = v_load(values + i);
     uint32_t mask = v_greater(v, p->key), zeroed = v_greater(v, p->zero_key);
+    if (residual) /* first: packing may be in place */
+      mend(indices + i, values + i, mask ^ zeroed, mask, residual);
     v_compress_pairs(v, i_load(indices + i), mask, p->indices + p->packed, p->values + p->packed);
     p->packed += __builtin_popcount(mask);
-    if (residual)
-      mend(indices + i, values + i, mask ^ zeroed, mask, residual);
   }
   for (; i < n && n - i < LANES && p->packed < p->room; i++) {
     uint32_t selected = key_of(values[i]) > p->key, zeroed = key_of(values[i]) > p->zero_key;

@@ -36,7 +36,7 @@ static PyObject *select_above(struct call *call, struct selection *s, PyObject *
     return finish(call, NULL);
   *s = plain_selection(s->gradient, s->x, s->n, threshold_key(threshold));
   Py_BEGIN_ALLOW_THREADS;
-  selected = run_selection(s, &out, threads);
+  selected = run_selection(s, &out, NULL, threads);
   Py_END_ALLOW_THREADS;
   return finish(call, PyLong_FromLongLong(selected));
 }

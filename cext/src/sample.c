@@ -62,7 +62,8 @@ struct prediction predict_border(const float *gradient, const float *x, int64_t 
   double rank = (double)k / (double)n * (double)taken;
   int64_t middle = max64(1, (int64_t)rank);
   int64_t reserve = min64(taken, (int64_t)(rank + 16 * sqrt(rank) + 16)); /* 16: every line all or nothing */
-  struct packing p = {.key = edge_below(room->values, taken, reserve) - 1, .dense = k * 50 > n};
+  int32_t floor = edge_below(room->values, taken, reserve);
+  struct packing p = {.key = floor - 1, .dense = k * 50 > n};
   p.indices = room->indices;
   p.values = room->largest;
   p.room = taken + WORD; /* whole registers are written */
@@ -70,11 +71,11 @@ struct prediction predict_border(const float *gradient, const float *x, int64_t 
   for (int64_t i = 0; i < p.packed; i++)
     room->keys[i] = key_of(room->largest[i]);
   struct prediction result = {.high = INT32_MAX};
-  result.key = find_border_of_keys(room->keys, p.packed, middle, room->scratch).key;
+  result.key = find_border_of_keys(room->keys, p.packed, middle, floor, INT32_MAX, room->scratch).key;
   double margin = 4 * deviation(room, p.packed, result.key, taken / LANES) + 4;
   int64_t low = min64(p.packed, (int64_t)(rank + margin) + 1), high = (int64_t)(rank - margin);
-  result.low = find_border_of_keys(room->keys, p.packed, low, room->scratch).key - 1;
+  result.low = find_border_of_keys(room->keys, p.packed, low, floor, INT32_MAX, room->scratch).key - 1;
   if (high >= 1)
-    result.high = find_border_of_keys(room->keys, p.packed, high, room->scratch).key;
+    result.high = find_border_of_keys(room->keys, p.packed, high, floor, INT32_MAX, room->scratch).key;
   return result;
 }

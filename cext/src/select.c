@@ -7,7 +7,7 @@
 #include <math.h>
 
 /* A quarter of a tile: fuller tiles go in several pieces while the thread holds its turn. */
-enum { SCRATCH = TILE / 4, NONE = -1 };
+enum { SCRATCH = TILE / 4, NONE = -1, BAND_PIECE = 4096 };
 
 /* A packed tile, or the last piece of one, that waits for its turn. */
 struct scratch {
@@ -19,7 +19,7 @@ struct scratch {
 struct job {
   const struct kernels *kernels;
   const struct selection *selection;
-  const struct payload *payload;
+  const struct payload *payload, *overflow;
   bool alone;
   struct tasks tiles;
   struct appender appender;
@@ -45,6 +45,15 @@ struct selection plain_selection(const float *gradient, float *x, int64_t n, int
                             .cut = n};
 }
 
+/* The same from entries, of one payload at a time. */
+static int64_t pack_from(const struct job *job, int64_t at, int64_t end, struct packing *p) {
+  const struct selection *s = job->selection;
+  const struct payload *from = &s->from[at >= s->from[0].capacity];
+  int64_t skipped = from == s->from ? 0 : s->from[0].capacity, length = min64(end - skipped, from->capacity);
+  int64_t first = at - skipped;
+  return at + job->kernels->pack_entries(from->indices + first, from->values + first, length - first, s->x, p);
+}
+
 /* Packs from position `at` up to `end` or to the cut; returns the position reached. */
 static int64_t pack_piece(const struct job *job, int64_t at, int64_t end, struct packing *p) {
   const struct selection *s = job->selection;
@@ -54,30 +63,38 @@ static int64_t pack_piece(const struct job *job, int64_t at, int64_t end, struct
   p->base = at;
   p->key = before ? s->key : s->key_after;
   p->zero_key = s->zero_key == AS_SELECTED ? p->key : s->zero_key;
-  if (s->from_values)
-    return at + kernels->pack_entries(s->from_indices + at, s->from_values + at, length, s->x, p);
+  if (s->from)
+    return pack_from(job, at, at + length, p);
   if (s->gradient)
     return at + kernels->pack_feedback(s->gradient + at, s->x + at, length, p);
   return at + (s->zero ? kernels->pack_zero(s->x + at, length, p) : kernels->pack(s->x + at, length, p));
 }
 
+/* Copies entries from `done` on that belong behind `offset` of this payload; returns how many are copied now. */
+static int64_t copy_into(const struct payload *out, const struct scratch *from, int64_t done, int64_t offset) {
+  int64_t count = min64(from->packed - done, out->capacity - offset);
+  if (count <= 0)
+    return done;
+  memcpy(out->indices + offset, from->indices + done, (size_t)count * sizeof *from->indices);
+  memcpy(out->values + offset, from->values + done, (size_t)count * sizeof *from->values);
+  return done + count;
+}
+
 /* Copies what has room; what has none is put back where a zero took its place. */
 static void copy_out(const struct job *job, const struct scratch *from, int64_t offset) {
-  const struct payload *out = job->payload;
-  int64_t written = max64(0, min64(from->packed, out->capacity - offset));
-  if (written > 0) {
-    memcpy(out->indices + offset, from->indices, (size_t)written * sizeof *from->indices);
-    memcpy(out->values + offset, from->values, (size_t)written * sizeof *from->values);
-  }
-  for (int64_t i = written; job->selection->zero && i < from->packed; i++)
-    job->selection->x[from->indices[i]] = from->values[i];
+  const struct payload *first = job->payload, *second = job->overflow;
+  int64_t done = copy_into(first, from, 0, offset);
+  if (second)
+    done = copy_into(second, from, done, offset + done - first->capacity);
+  for (; job->selection->zero && done < from->packed; done++)
+    job->selection->x[from->indices[done]] = from->values[done];
 }
 
 static void collect_band(const struct job *job, const float *values, int64_t packed) {
   struct band *band = job->selection->band;
-  int32_t keys[256 + LANES];
-  for (int64_t i = 0; band && i < packed; i += 256) {
-    int64_t found = job->kernels->pack_keys(values + i, min64(256, packed - i), band->limit, keys);
+  int32_t keys[BAND_PIECE + LANES];
+  for (int64_t i = 0; band && i < packed; i += BAND_PIECE) {
+    int64_t found = job->kernels->pack_keys(values + i, min64(BAND_PIECE, packed - i), band->limit, keys);
     int64_t place = found ? atomic_fetch_add_explicit(&band->count, found, memory_order_relaxed) : 0;
     if (place + found <= band->capacity)
       memcpy(band->keys + place, keys, (size_t)found * sizeof *keys);
@@ -157,8 +174,9 @@ static void select_worker(void *context) {
   flush(job, &scratch[!now]); /* the older one: now is where the next would have gone */
 }
 
-int64_t run_selection(const struct selection *selection, const struct payload *payload, int threads) {
-  struct job job = {.kernels = active_kernels(), .selection = selection, .payload = payload};
+int64_t run_selection(const struct selection *selection, const struct payload *payload, const struct payload *overflow,
+                      int threads) {
+  struct job job = {.kernels = active_kernels(), .selection = selection, .payload = payload, .overflow = overflow};
   int useful = useful_threads(selection->n, 2 * TILE, threads);
   job.alone = useful == 1;
   job.tiles.count = (selection->n + TILE - 1) / TILE;

@@ -6,6 +6,12 @@
 
 enum { AS_SELECTED = INT32_MIN };
 
+struct payload {
+  int32_t *indices;
+  float *values;
+  int64_t capacity;
+};
+
 /* Keys that lie in a band, collected from what a pass packs, in any order. `keys` has room for capacity + 16. */
 struct band {
   int32_t limit; /* the band ends with this key; it begins above the pass's own key */
@@ -14,30 +20,25 @@ struct band {
   _Atomic int64_t count; /* beyond capacity: too many, and not all were kept */
 };
 
-/* One pass. The source is the vector x, or, where from_values is given, n entries with residual x to mend (or NULL).
- * Selected are keys above `key` before position `cut`, above `key_after` from there on: a plain threshold has cut = n,
- * the exact top-k cuts ties at the position of the last one that it takes. */
+/* One pass. The source is the vector x, or, where `from` is given, the n entries that fill its payloads one after the
+ * other, with residual x to mend (or NULL); they may be packed in place. Selected are keys above `key` before position
+ * `cut`, above `key_after` from there on: a plain threshold has cut = n, the exact top-k cuts ties at the position of
+ * the last one that it takes. */
 struct selection {
   const float *gradient; /* NULL: no error feedback; else x += gradient first */
   float *x;
   int64_t n;
-  const int32_t *from_indices;
-  const float *from_values;
-  bool zero; /* x becomes 0 above zero_key, or, where that is AS_SELECTED, where it is selected */
+  const struct payload *from; /* two payloads: what overflowed the first is in the second */
+  bool zero;                  /* x becomes 0 above zero_key, or, where that is AS_SELECTED, where it is selected */
   int32_t key, key_after, zero_key;
   int64_t cut;
   struct band *band; /* NULL: none is wanted */
 };
 
-struct payload {
-  int32_t *indices;
-  float *values;
-  int64_t capacity;
-};
-
-/* Entries are written in ascending index order, at most payload->capacity; what finds no room is put back in x if it
- * was zeroed. Returns the true count. */
-int64_t run_selection(const struct selection *selection, const struct payload *payload, int threads);
+/* Entries are written in ascending index order, first into *payload, then into *overflow (NULL: none); what finds no
+ * room is put back in x if it was zeroed. Returns the true count. */
+int64_t run_selection(const struct selection *selection, const struct payload *payload, const struct payload *overflow,
+                      int threads);
 
 /* A selection of |x| > threshold. */
 struct selection plain_selection(const float *gradient, float *x, int64_t n, int32_t key);

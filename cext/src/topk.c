@@ -19,8 +19,9 @@ enum {
 struct workspace {
   struct bins *bins;
   struct sample_room *sample;
-  struct payload candidates;
+  struct payload spill; /* candidates beyond the k that the payload holds */
   int32_t *keys, *scratch;
+  int64_t band; /* keys that fit */
   int64_t bytes;
 };
 
@@ -34,16 +35,17 @@ static int64_t part(int64_t *bytes, size_t size) {
 
 static struct workspace lay_out(void *memory, int64_t n, int64_t k) {
   uintptr_t start = ((uintptr_t)memory + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
-  int64_t bytes = 0, capacity = min64(n, k + k / 2 + min64(2 * k, 65536) + 4096);
-  size_t entries = (size_t)(capacity + WORD) * sizeof(int32_t);
+  int64_t bytes = 0, spill = min64(n - k, k / 2 + min64(2 * k, 65536) + 4096), band = k + spill;
   struct workspace w = {.bins = (struct bins *)(start + (uintptr_t)part(&bytes, sizeof(struct bins)))};
   if (predictable(n, k)) {
+    size_t spilled = (size_t)spill * sizeof(int32_t), keys = (size_t)(band + LANES) * sizeof(int32_t);
     w.sample = (struct sample_room *)(start + (uintptr_t)part(&bytes, sizeof(struct sample_room)));
-    w.candidates.indices = (int32_t *)(start + (uintptr_t)part(&bytes, entries));
-    w.candidates.values = (float *)(start + (uintptr_t)part(&bytes, entries));
-    w.candidates.capacity = capacity;
-    w.keys = (int32_t *)(start + (uintptr_t)part(&bytes, entries));
-    w.scratch = (int32_t *)(start + (uintptr_t)part(&bytes, entries));
+    w.spill.indices = (int32_t *)(start + (uintptr_t)part(&bytes, spilled));
+    w.spill.values = (float *)(start + (uintptr_t)part(&bytes, spilled));
+    w.spill.capacity = spill;
+    w.keys = (int32_t *)(start + (uintptr_t)part(&bytes, keys));
+    w.scratch = (int32_t *)(start + (uintptr_t)part(&bytes, keys));
+    w.band = band;
   }
   w.bytes = bytes + ALIGNMENT;
   return w;
@@ -51,54 +53,63 @@ static struct workspace lay_out(void *memory, int64_t n, int64_t k) {
 
 int64_t topk_workspace_bytes(int64_t n, int64_t k) { return lay_out(NULL, n, k).bytes; }
 
-/* The position just behind the last of the `due` first elements whose key is `border`. */
-static int64_t position_after(const float *x, int64_t n, const struct border *border) {
-  int64_t due = border->due;
-  if (due == border->ties)
-    return n;
+/* The position just behind the last of the `due` first elements whose key is the border's; *due counts down. */
+static int64_t position_after(const float *x, int64_t n, int32_t key, int64_t *due) {
   for (int64_t i = 0; i < n; i++)
-    if (key_of(x[i]) == border->key && --due == 0)
+    if (key_of(x[i]) == key && --*due == 0)
       return i + 1;
   return n;
 }
 
-/* Selects what the border admits: everything above it, and the ties before the cut. */
-static void select_to_border(struct selection *s, const struct border *border, int64_t k, const struct payload *payload,
-                             int threads) {
-  const struct payload exact = {payload->indices, payload->values, k};
-  s->key = border->key - 1;
-  s->key_after = border->key;
-  s->cut = position_after(s->from_values ? s->from_values : s->x, s->n, border);
-  run_selection(s, &exact, threads);
+static int64_t find_cut(const struct selection *s, const struct border *border) {
+  int64_t due = border->due;
+  if (due == border->ties)
+    return s->n;
+  if (!s->from)
+    return position_after(s->x, s->n, border->key, &due);
+  int64_t first = min64(s->n, s->from[0].capacity), cut = position_after(s->from[0].values, first, border->key, &due);
+  return due == 0 ? cut : first + position_after(s->from[1].values, s->n - first, border->key, &due);
 }
 
-/* Returns whether the prediction held; if not, gradient has been added to x and nothing else has changed. */
+/* Selects what the border admits: everything above it, and the ties before the cut. */
+static void select_to_border(struct selection *s, const struct border *border, const struct payload *payload,
+                             int threads) {
+  s->key = border->key - 1;
+  s->key_after = border->key;
+  s->cut = find_cut(s, border);
+  run_selection(s, payload, NULL, threads);
+}
+
+static void put_back(const struct payload *taken, int64_t count, float *x) {
+  for (int64_t i = 0; i < min64(count, taken->capacity); i++)
+    x[taken->indices[i]] = taken->values[i];
+}
+
+/* Returns whether the prediction held; if not, gradient has been added to x and nothing else has changed there. */
 static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *payload,
                            const struct workspace *w, int threads) {
   struct prediction prediction = predict_border(gradient, x, n, k, w->sample);
-  struct band band = {.limit = prediction.high, .keys = w->keys, .capacity = w->candidates.capacity};
+  struct band band = {.limit = prediction.high, .keys = w->keys, .capacity = w->band};
   struct selection pass = plain_selection(gradient, x, n, prediction.low);
   pass.zero_key = prediction.key;
   pass.band = &band;
-  int64_t candidates = run_selection(&pass, &w->candidates, threads);
-  int64_t in_band = band.count, kept = min64(candidates, w->candidates.capacity);
+  int64_t candidates = run_selection(&pass, payload, &w->spill, threads), in_band = band.count;
   int64_t due = k - (candidates - in_band); /* the k-th largest is the due-th largest of the band */
-  if (candidates > kept || in_band > band.capacity || due < 1 || due > in_band) {
-    for (int64_t i = 0; gradient && i < kept; i++)
-      x[w->candidates.indices[i]] = w->candidates.values[i];
+  if (candidates > k + w->spill.capacity || due < 1 || due > in_band) {
+    if (gradient)
+      put_back(payload, candidates, x), put_back(&w->spill, candidates - k, x);
     return false;
   }
-  struct border border = find_border_of_keys(w->keys, in_band, due, w->scratch);
-  struct selection finish = {.n = candidates, .from_indices = w->candidates.indices};
-  finish.from_values = w->candidates.values;
-  finish.x = gradient ? x : NULL;
-  finish.zero_key = prediction.key;
-  select_to_border(&finish, &border, k, payload, threads);
+  struct border border = find_border_of_keys(w->keys, in_band, due, prediction.low + 1, prediction.high, w->scratch);
+  const struct payload from[2] = {*payload, w->spill};
+  struct selection finish = {.n = candidates, .from = from, .x = gradient ? x : NULL, .zero_key = prediction.key};
+  select_to_border(&finish, &border, payload, threads);
   return true;
 }
 
-int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *payload, void *memory,
+int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *out, void *memory,
              int threads) {
+  const struct payload payload = {out->indices, out->values, k}; /* what is behind k is left alone */
   if (k == 0) {
     if (gradient)
       active_kernels()->add(gradient, x, n);
@@ -107,13 +118,13 @@ int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct
   struct workspace w = lay_out(memory, n, k);
   const float *to_add = gradient;
   if (predictable(n, k)) {
-    if (topk_predicted(gradient, x, n, k, payload, &w, threads))
+    if (topk_predicted(gradient, x, n, k, &payload, &w, threads))
       return k;
     to_add = NULL;
   }
   struct border border = find_border(to_add, x, n, k, w.bins, threads);
   struct selection finish = plain_selection(NULL, x, n, border.key);
   finish.zero = gradient != NULL;
-  select_to_border(&finish, &border, k, payload, threads);
+  select_to_border(&finish, &border, &payload, threads);
   return k;
 }
