@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from simulator.profile import Cost, Layer, Profile
 from toolkit import registry
@@ -44,9 +46,14 @@ class Device:
     disk_bandwidth: float
 
 
+@cache
+def _devices() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(DEVICES.read_text(encoding="utf-8"))
+
+
 def load_device(name: str, where: str = "[cluster] device") -> Device:
     """A device of devices.toml; UserError names the known ones."""
-    table = tomllib.loads(DEVICES.read_text(encoding="utf-8"))
+    table = _devices()
     registry.check_name(where, name, table)
     return Device(name, **table[name])
 

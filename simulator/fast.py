@@ -6,6 +6,7 @@ arithmetic of worker.py and horovod.serve does not cover. Tests hold it against 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ def refusal(plan: Plan, *, traced: bool, flows: bool) -> str | None:
     return None
 
 
+FOLDED = 1024  # steps that are folded together
 REMEMBERED = 4096  # step outcomes that are kept for when the same state returns
 
 
@@ -51,6 +53,7 @@ def run(plan: Plan, seed: int) -> Fold:
     rows, row_of = _rows(plan)
     fold = Fold(plan, row_of)
     start, origin = np.zeros(len(rows)), 0.0
+    history: list[_After] = []
     every, known = plan.experiment.checkpoint.every, dict[tuple[int, float, bytes], _After]()
     for number in range(plan.steps):
         step = plan.step(number)
@@ -60,16 +63,27 @@ def run(plan: Plan, seed: int) -> Fold:
             after = _step(plan, step, rows, (start, origin), jitter.factors(number)[rows])
             if not plan.compute_cv and len(known) < REMEMBERED:
                 known[key] = after
-        fold.add(after.outcome, slice(None))
+        history.append(after)
+        if len(history) == FOLDED:
+            _fold(fold, history)
+            history = []
         fold.wire += step.wire
-        for seconds, own in zip(fold.seconds, after.seconds, strict=True):
-            seconds.append(own)
         start, origin = after.start, after.origin
         if every and (number + 1) % every == 0 and number + 1 < plan.steps:
             together = float(start.max()) + plan.checkpoint_seconds()
             fold.checkpoint += together - start
             start, origin = np.zeros(len(start)), origin - together
+    _fold(fold, history)
     return fold
+
+
+def _fold(fold: Fold, history: list[_After]) -> None:
+    """Add steps to a fold, those that are the same at once."""
+    times = Counter(map(id, history))
+    for after in {id(after): after for after in history}.values():
+        fold.add(after.outcome, slice(None), times[id(after)])
+    for row, seconds in enumerate(fold.seconds):
+        seconds.extend([after.seconds[row] for after in history])
 
 
 def _step(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array, float], factor: Array) -> _After:

@@ -61,13 +61,13 @@ class Fold:
         self.sent = np.zeros(rows, dtype=np.int64)
         self.seconds: list[list[float]] = [[] for _ in range(rows)]
 
-    def add(self, outcome: Outcome, rows: Rows) -> None:
-        """Add one step of `rows`."""
-        self.compute[rows] += outcome.compute
-        self.compress[rows] += outcome.compress
-        self.communicate[rows] += outcome.communicate
-        self.optimize[rows] += outcome.optimize
-        self.sent[rows] += outcome.sent
+    def add(self, outcome: Outcome, rows: Rows, times: int = 1) -> None:
+        """Add a step of `rows` that happened `times` times."""
+        self.compute[rows] += outcome.compute * times
+        self.compress[rows] += outcome.compress * times
+        self.communicate[rows] += outcome.communicate * times
+        self.optimize[rows] += outcome.optimize * times
+        self.sent[rows] += outcome.sent * times
 
     def mean(self, sums: Array) -> float:
         """Mean over workers of sums over rows."""

@@ -61,10 +61,7 @@ class Load:
     batches: NDArray[np.float64]
     last: NDArray[np.float64]
     busy: NDArray[np.bool_]
-
-    @property
-    def empty_workers(self) -> int:
-        return int((~self.busy).sum())
+    empty_workers: int
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ class Plan:
         micro = -(-count // batch)
         of_last = self.profile.batch_factor(count - (micro - 1) * batch) / self.profile.batch_factor(batch)
         last = np.where(count > 0, of_last, 0.0)
-        return Load(np.maximum(micro - 1, 0) + last, last, count > 0)
+        return Load(np.maximum(micro - 1, 0) + last, last, count > 0, int((count == 0).sum()))
 
     def samples(self) -> int:
         """Training examples of the whole run, all workers together."""

@@ -106,6 +106,7 @@ class Timing:
     topology: Topology
     algorithms: dict[str, str] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[float, ...]], float] = field(default_factory=dict)
+    _shares: dict[str, float] = field(default_factory=dict)
 
     def algorithm(self, kind: str, size: float) -> str:
         """The algorithm in force: the one set for `kind`, or the MPI library's choice for `size` bytes."""
@@ -136,9 +137,13 @@ class Timing:
             return 0.0
         if kind == "allgather":  # every block reaches every other worker once, whatever the algorithm
             return (workers - 1) * sum(self.full(sizes)) / workers
-        if self.algorithm(kind, sizes[0]) == "ring":
+        algorithm = self.algorithm(kind, sizes[0])
+        if algorithm == "ring":
             return 2 * (workers - 1) * sizes[0] / workers
-        return float(wire_bytes(self.rounds(kind, sizes), workers).mean())
+        if algorithm not in self._shares:  # an allreduce's messages are parts of its vector: bytes grow in proportion
+            unit = schedule(kind, algorithm, [1.0] * workers)
+            self._shares[algorithm] = float(wire_bytes(unit, workers).mean())
+        return self._shares[algorithm] * sizes[0]
 
 
 def _volume(kind: str, blocks: Sequence[float]) -> float:
