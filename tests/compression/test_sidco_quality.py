@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.compression import Context, SparsePayload, create
+from toolkit.compression import Context, SparsePayload, create, sidco
 from toolkit.compression.base import Compressor
 from toolkit.experiment import CompressionSection
 
 N = 1_000_000
 SEEDS = 4
+CONTEXT = Context("bucket", 0, 0.001)
 DATA = {
     "laplace": lambda rng, n: rng.laplace(size=n),
     "half-normal": lambda rng, n: np.abs(rng.standard_normal(n)),
@@ -137,6 +138,20 @@ def test_small_and_degenerate_vectors_neither_fail_nor_starve(fit: str, vector: 
         for step in range(30):
             sent += compressor.select_feedback(x, residual, Context("bucket", step, 0.001)).dense()
         assert bool(sent.any()) == bool(x.any())
+
+
+@pytest.mark.parametrize("fit", ["e", "p", "gp"])
+@pytest.mark.parametrize("stages", [1, 2, 3, 5])
+def test_gathered_candidates_change_nothing(fit: str, stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above GATHER_FROM later stages look at gathered candidates; passes over everything find the same threshold."""
+    payloads = []
+    for limit in (0, 10**9):
+        monkeypatch.setattr(sidco, "GATHER_FROM", limit)
+        payloads.append(make(f"sidco-{fit}", 50_000, stages=stages).select(sample("student", 4, 50_000), CONTEXT))
+    first, second = payloads
+    assert isinstance(first, SparsePayload)
+    assert isinstance(second, SparsePayload)
+    assert torch.equal(first.indices, second.indices)
 
 
 def test_each_tensor_adapts_by_itself() -> None:

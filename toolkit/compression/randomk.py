@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.sparse import SparseCompressor
@@ -29,5 +31,29 @@ class RandomK(SparseCompressor):
         if k == self.elements:
             return torch.arange(k, dtype=torch.int32)
         key = np.random.SeedSequence([context.seed, zlib.crc32(context.name.encode()), context.step])
-        drawn = np.random.Generator(np.random.Philox(key)).choice(self.elements, k, replace=False, shuffle=False)
-        return torch.from_numpy(np.sort(drawn).astype(np.int32))
+        return torch.from_numpy(draw_subset(np.random.Generator(np.random.Philox(key)), self.elements, k))
+
+
+def draw_subset(generator: np.random.Generator, n: int, k: int) -> NDArray[np.int32]:
+    """A uniform subset of k of n places, ascending, int32 (k,); 0 <= k <= n.
+
+    A few more than k places are drawn with replacement and sorted; given how many are distinct, these are a uniform
+    subset, and so they are after uniformly chosen ones of the surplus are dropped. Three times as fast as a set.
+    """
+    if k == 0:
+        return np.empty(0, np.int32)
+    if k > n // 2:
+        kept = np.ones(n, dtype=bool)
+        kept[draw_subset(generator, n, n - k)] = False
+        return np.flatnonzero(kept).astype(np.int32)
+    doubles = k * k / (2 * n)
+    extra = int(doubles + 4 * math.sqrt(doubles)) + 8
+    while True:
+        drawn = np.sort(generator.integers(n, size=k + extra, dtype=np.int32))
+        distinct = drawn[np.concatenate(([True], drawn[1:] != drawn[:-1]))]
+        if distinct.size >= k:
+            break
+        extra *= 2
+    kept = np.ones(distinct.size, dtype=bool)
+    kept[generator.choice(distinct.size, distinct.size - k, replace=False, shuffle=False)] = False
+    return distinct[kept]

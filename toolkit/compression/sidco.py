@@ -19,9 +19,11 @@ from toolkit.compression.fits import Shape, Sums
 from toolkit.compression.passes import Passes
 from toolkit.compression.sparse import StatisticalCompressor
 from toolkit.compression.stages import StageSearch
+from toolkit.compression.tail import Tail
 from toolkit.experiment import CompressionSection
 
 Fit = Callable[[Shape, float], float]
+GATHER_FROM = 500_000  # elements; below, a pass over all costs less than the handling of candidates
 
 
 class Sidco(StatisticalCompressor):
@@ -42,11 +44,12 @@ class Sidco(StatisticalCompressor):
 
     def _choose(self, passes: Passes, vector: torch.Tensor, sums: Sums, context: Context) -> SparsePayload:
         stages = self._stages(context.density)
-        threshold = estimate(passes, vector, sums, self._plan(context.density, stages))
+        tail = Tail(passes, vector)
+        threshold = estimate(tail, sums, self._plan(context.density, stages))
         k = wanted_count(self.elements, context.density)
         estimated = 0
         if math.isfinite(threshold):
-            selection = passes.above(vector, threshold)
+            selection = tail.above(threshold)
             estimated = selection[0].numel()
         if not estimated and sums.sum_abs != 0.0:
             selection = passes.topk(vector, k)
@@ -103,11 +106,12 @@ class SidcoGP(Sidco):
     later = staticmethod(fits.pareto)
 
 
-def estimate(passes: Passes, vector: torch.Tensor, sums: Sums, plan: list[tuple[Fit, float]]) -> float:
+def estimate(tail: Tail, sums: Sums, plan: list[tuple[Fit, float]]) -> float:
     """The last stage's threshold, rounded to float32 as the kernels compare it.
 
     sums: the first pass over |vector|. plan: (fit, ratio) of each stage. A stage that leaves no survivors is the last.
-    NaN or infinity where the vector holds one.
+    NaN or infinity where the vector holds one. The second stage's survivors are many, so they are only summed up; of a
+    large vector those of the third are gathered, and all that follows looks at them alone.
     """
     if not sums.count:
         return 0.0
@@ -115,7 +119,9 @@ def estimate(passes: Passes, vector: torch.Tensor, sums: Sums, plan: list[tuple[
     shape = Shape.of(sums)
     for number, (fit, ratio) in enumerate(plan):
         if number:
-            count, total, squares = passes.tail_moments(vector, threshold)
+            if number == 2 and sums.count >= GATHER_FROM:
+                tail.gather(threshold)
+            count, total, squares = tail.moments(threshold)
             if not count:
                 break
             shape = Shape.of_tail(count, total, squares)

@@ -39,6 +39,16 @@ class Tail:
         places, chosen = self.passes.topk(values.contiguous(), k)
         return indices[places.long()], chosen
 
+    def moments(self, threshold: float) -> tuple[int, float, float]:
+        """Count, sum and sum of squares of |x| − threshold where |x| > threshold.
+
+        Looks at the candidates if they reach so far down; otherwise it passes over the whole vector and gathers none.
+        """
+        threshold = float(np.float32(threshold))
+        if threshold >= self.floor:
+            return self.passes.tail_moments(self.candidates[1].contiguous(), threshold)
+        return self.passes.tail_moments(self.vector, threshold)
+
     def gather(self, threshold: float) -> None:
         """Take candidates down to `threshold`, if they do not reach so far yet."""
         threshold = float(np.float32(threshold))
