@@ -78,6 +78,13 @@ def read_network(model: str, folder: Path = NETWORKS) -> list[tuple[str, int, fl
     return rows
 
 
+def inputs_of(model: str, folder: Path = NETWORKS) -> tuple[str, str]:
+    """("cifar10", "3x32x32"): whose inputs a layer table was made for, as its first line says; "" where it does not."""
+    words = (folder / f"{model}.csv").read_text(encoding="utf-8").partition("\n")[0].split()
+    said = dict(word.split("=", 1) for word in words if "=" in word)
+    return said.get("data", ""), said.get("input", "")
+
+
 def examples_of(data: str, sequence: int) -> int:
     """Training examples of a data set: pictures, or windows of `sequence` characters or words."""
     return EXAMPLES[data] if data in EXAMPLES else max(1, TOKENS[data] // sequence)
@@ -99,9 +106,11 @@ def memory_costs(device: Device) -> tuple[dict[str, Cost], dict[str, Cost], dict
     return compress, merge, optimize
 
 
-def derive(model: str, batch_size: int, examples: int, device: Device, folder: Path = NETWORKS) -> Profile:
-    """A profile from the network's layer table and the device's rate."""
-    rate = device.flops * device.efficiency
+def derive(
+    model: str, batch_size: int, examples: int, device: Device, folder: Path = NETWORKS, times: float = 1.0
+) -> Profile:
+    """A profile from the network's layer table and the device's rate; `times` multiplies the table's FLOPs."""
+    rate = device.flops * device.efficiency / times
     layers = []
     for name, elements, flops in read_network(model, folder):
         forward = flops * batch_size / rate + (device.launch_s if flops > 0 else 0.0)
@@ -116,5 +125,9 @@ def derive(model: str, batch_size: int, examples: int, device: Device, folder: P
         compress=compress,
         merge=merge,
         optimize=optimize,
-        host={"device": device.name, "network": f"exp_configs/networks/{model}.csv"},
+        host={
+            "device": device.name,
+            "network": f"exp_configs/networks/{model}.csv",
+            "data": inputs_of(model, folder)[0],
+        },
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.compute import Device, derive, examples_of, load_device, memory_costs
+from simulator.compute import Device, derive, examples_of, inputs_of, load_device, memory_costs
 from simulator.horovod import Cycle
 from simulator.network import Topology
 from simulator.profile import Cost, Profile
@@ -241,9 +241,9 @@ def build(
 ) -> Plan:
     """Resolve a run. host_network: on the network that the profile was measured on, all workers on that host."""
     device = load_device(experiment.cluster.device, f"{source}: [cluster] device")
+    assumptions: list[str] = []
     if profile is None:
-        examples = examples_of(experiment.data.name, experiment.data.sequence)
-        profile = derive(experiment.model.name, experiment.data.batch_size, examples, device)
+        profile, assumptions = _derived(experiment, device, source)
     if profile.model != experiment.model.name:
         raise UserError(f"{source}: [model] name = '{experiment.model.name}': the profile is of '{profile.model}'")
     call_s = profile.network.call_s if profile.network else 0.0
@@ -251,7 +251,6 @@ def build(
         experiment = _on_host(experiment, profile, source)
     topology = Topology.of(experiment.cluster)
     stretch = _contention(topology.workers_per_host, experiment.cluster.cores_per_host)
-    assumptions = []
     if profile.source == "measured":
         stretch /= _contention(profile.host.get("ranks", 1), profile.host.get("cores", 1))
     elif device.kind != "cpu":
@@ -270,6 +269,26 @@ def build(
         assumptions,
         np.ones(topology.workers),
     )
+
+
+def _derived(experiment: Experiment, device: Device, source: str) -> tuple[Profile, list[str]]:
+    """A profile from FLOPs, and what was assumed: pictures of the table's size, windows in proportion to length."""
+    model, data = experiment.model, experiment.data
+    for key in ("hidden", "layers", "heads"):
+        if getattr(model, key):
+            raise UserError(
+                f"{source}: [model] {key} = {getattr(model, key)}: the layer table of '{model.name}' has the network's "
+                "own size; give a measured profile with --profile"
+            )
+    table, shape = inputs_of(model.name)
+    times = data.sequence / int(shape) if shape.isdigit() else 1.0
+    examples = examples_of(data.name, data.sequence)
+    profile = derive(model.name, data.batch_size, examples, device, times=times)
+    if data.name == table:
+        return profile, []
+    return profile, [
+        f"the FLOPs of '{model.name}' are those of '{table}' inputs, the experiment trains on '{data.name}'"
+    ]
 
 
 def _contention(workers: int, cores: int) -> float:

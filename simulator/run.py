@@ -11,19 +11,20 @@ from typing import Any
 
 from rich.table import Table
 
+from simulator.clusters import load_on
 from simulator.job import ENGINES, run_plan
 from simulator.plan import Plan, build
 from simulator.profile import Profile
 from simulator.terminal import console, duration
 from toolkit import units
 from toolkit.errors import UserError
-from toolkit.experiment import load
 from toolkit.trace import Span, write_trace
 from toolkit.trace.chrome import write_chrome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="experiment file (TOML)")
+    parser.add_argument("--cluster", metavar="FILE", help="on the cluster of this file (exp_configs/clusters/)")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
     parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
     parser.add_argument("--seed", type=int, help="seed of the simulation (default: [run] seed)")
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    experiment = load(args.file, args.set)
+    experiment = load_on(args.file, args.cluster, args.set)
     profile = Profile.load(args.profile) if args.profile else None
     plan = build(experiment, profile, host_network=args.on_host, source=args.file)
     seed = experiment.run.seed if args.seed is None else args.seed

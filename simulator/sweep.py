@@ -1,7 +1,9 @@
 """`python -m simulator sweep FILE --over section.key=a,b,c`: simulate every point of a grid, as a table, CSV, figure.
 
-Every point uses the same seed, so that points differ by what was changed and not by chance (paired random numbers). A
+Every point uses the same seed or seeds, so that points differ by what was changed and not by chance (paired random
+numbers); with --seeds the measures are means, and the iteration time has a 95 % confidence interval (Student's t). A
 CSV that a killed sweep left behind is taken up again: points that it holds are not simulated twice.
+Values of a key: a list (4,8,16), or a range that adds (4..16+4) or multiplies (4..64x2).
 """
 
 from __future__ import annotations
@@ -10,23 +12,37 @@ import argparse
 import csv
 import hashlib
 import itertools
+import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from simulator.clusters import load_on
 from simulator.job import ENGINES, simulate
 from simulator.profile import Profile
 from simulator.terminal import console, duration
 from toolkit.errors import UserError
-from toolkit.experiment import dump, load
+from toolkit.experiment import dump
 
-MEASURES = ("iteration_time_s", "total_time_s", "samples_per_s", "bytes_sent_per_worker", "communicate", "idle")
+MEASURES = (
+    "iteration_time_s",
+    "iteration_ci95_s",
+    "total_time_s",
+    "samples_per_s",
+    "bytes_sent_per_worker",
+    "communicate",
+    "idle",
+)
 FINGERPRINT = "fingerprint"  # of everything that a row depends on: a resumed sweep takes no foreign rows
+
+MOST = 10_000  # values of one range
 
 Point = dict[str, str]
 
@@ -36,15 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--over", action="append", required=True, metavar="section.key=A,B,…", help="a key and its values; repeatable"
     )
+    parser.add_argument("--cluster", metavar="FILE", help="on the cluster of this file (exp_configs/clusters/)")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
     parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
     parser.add_argument("--seed", type=int, help="seed of every point (default: [run] seed)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="simulate each point with N seeds")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: fast where it is exact")
     parser.add_argument("--csv", type=Path, metavar="OUT", help="write the points; an interrupted sweep goes on")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="iteration time over the first key")
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.seeds < 1 or (args.seed or 0) < 0:
+        raise UserError(f"--seed {args.seed} --seeds {args.seeds}: a seed >= 0 and at least 1 of them are wanted")
     axes = [parse_axis(text) for text in args.over]
     names = [name for name, _ in axes]
     if len(set(names)) != len(names):
@@ -55,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         from simulator.sweepplot import draw  # matplotlib is slow to import
 
         draw(args.plot, names, rows)
-    _show(names, rows, title=Path(args.file).stem)
+    _show(names, rows, title=Path(args.file).stem, seeds=args.seeds)
     for note in without_effect(axes, rows):
         console().print(note)
     return 0
@@ -65,10 +85,23 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
     """("cluster.workers", ["4", "8"]) of "cluster.workers=4,8"; UserError where the form is another."""
     name, equals, values = text.partition("=")
     name = name.strip()
-    listed = [value.strip() for value in values.split(",")]
+    listed = [value for part in values.split(",") for value in _values(part.strip(), text)]
     if not equals or name.count(".") != 1 or not all(listed):
         raise UserError(f"--over {text}: write section.key=A,B,…")
     return name, listed
+
+
+def _values(part: str, text: str) -> list[str]:
+    match = re.fullmatch(r"(\d+)\.\.(\d+)([+x])(\d+)", part)
+    if match is None:
+        return [part]
+    first, last, step = int(match[1]), int(match[2]), int(match[4])
+    if first > last or first == 0 or step < (2 if match[3] == "x" else 1) or (last - first) // step > MOST:
+        raise UserError(f"--over {text}: {part}: a range rises, as 4..16+4 or 4..64x2, over at most {MOST} values")
+    found = [first]
+    while (following := found[-1] * step if match[3] == "x" else found[-1] + step) <= last:
+        found.append(following)
+    return [str(value) for value in found]
 
 
 def _simulate(args: argparse.Namespace, points: list[Point]) -> Iterator[dict[str, Any]]:
@@ -79,13 +112,15 @@ def _simulate(args: argparse.Namespace, points: list[Point]) -> Iterator[dict[st
     with _Writer(args.csv, names) as writer, Progress(console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("simulating", total=len(points))
         for point in points:
-            experiment = load(args.file, [*args.set, *(f"{name}={value}" for name, value in point.items())])
-            seed = experiment.run.seed if args.seed is None else args.seed
-            mark = _fingerprint(dump(experiment), profile, seed)
+            overrides = [*args.set, *(f"{name}={value}" for name, value in point.items())]
+            experiment = load_on(args.file, args.cluster, overrides)
+            first = experiment.run.seed if args.seed is None else args.seed
+            seeds = range(first, first + args.seeds)
+            mark = _fingerprint(dump(experiment), profile, seeds)
             row = known.get(mark)
             if row is None:
-                result = simulate(experiment, profile, seed=seed, engine=args.engine, source=args.file).to_json()
-                row = {**point, **_measures(result), FINGERPRINT: mark}
+                results = [simulate(experiment, profile, seed=s, engine=args.engine, source=args.file) for s in seeds]
+                row = {**point, **_measures([result.to_json() for result in results]), FINGERPRINT: mark}
             else:
                 row |= point
             writer.add(row)
@@ -93,16 +128,27 @@ def _simulate(args: argparse.Namespace, points: list[Point]) -> Iterator[dict[st
             yield row
 
 
-def _measures(result: dict[str, Any]) -> dict[str, Any]:
-    shares = result["time_share"]
-    direct = {name: result[name] for name in ("total_time_s", "samples_per_s", "bytes_sent_per_worker")}
-    shares = {name: shares[name] for name in ("communicate", "idle")}
-    return {"iteration_time_s": result["iteration_time_s"]["mean"], **direct, **shares}
+def _measures(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, and the half width of the iteration time's 95 % interval (0 for a single seed)."""
+    times = [result["iteration_time_s"]["mean"] for result in results]
+    measures = {"iteration_time_s": mean(times), "iteration_ci95_s": interval(times)}
+    measures |= {name: mean(result[name] for result in results) for name in ("total_time_s", "samples_per_s")}
+    measures["bytes_sent_per_worker"] = round(mean(result["bytes_sent_per_worker"] for result in results))
+    return measures | {name: mean(result["time_share"][name] for result in results) for name in ("communicate", "idle")}
 
 
-def _fingerprint(experiment: str, profile: Profile | None, seed: int) -> str:
+def interval(values: Sequence[float]) -> float:
+    """Half the width of the mean's 95 % confidence interval (Student's t); 0 for one value."""
+    if len(values) < 2:
+        return 0.0
+    from scipy.stats import t  # slow to import, and seldom needed
+
+    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+
+
+def _fingerprint(experiment: str, profile: Profile | None, seeds: range) -> str:
     costs = repr(None if profile is None else profile.to_json())
-    return hashlib.sha256(f"{experiment}\n{costs}\n{seed}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{experiment}\n{costs}\n{seeds}".encode()).hexdigest()[:16]
 
 
 def _read(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
@@ -177,14 +223,14 @@ def without_effect(axes: Sequence[tuple[str, list[str]]], rows: Sequence[dict[st
     return notes
 
 
-def _show(names: Sequence[str], rows: Sequence[dict[str, Any]], title: str) -> None:
+def _show(names: Sequence[str], rows: Sequence[dict[str, Any]], title: str, seeds: int) -> None:
     table = Table(title=f"{title}: {len(rows)} simulated points")
     for name in (*names, "iteration", "samples/s", "sent a worker", "communicate", "idle"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
             *(row[name] for name in names),
-            duration(row["iteration_time_s"]),
+            duration(row["iteration_time_s"]) + (f" ± {duration(row['iteration_ci95_s'])}" if seeds > 1 else ""),
             f"{row['samples_per_s']:.4g}",
             f"{row['bytes_sent_per_worker'] / 1e6:.4g} MB",
             f"{row['communicate']:.1%}",

@@ -24,16 +24,22 @@ def draw(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> No
     """Write a PNG; UserError where it cannot be written or has more lines than can be told apart."""
     first, others = names[0], names[1:]
     ticks = list(dict.fromkeys(row[first] for row in rows))
-    lines: dict[str, list[tuple[int, float]]] = {}
+    lines: dict[str, list[tuple[int, float, float]]] = {}
     for row in rows:
         label = ", ".join(f"{name.partition('.')[2]} {row[name]}" for name in others)
-        lines.setdefault(label, []).append((ticks.index(row[first]), row["iteration_time_s"] * 1e3))
+        lines.setdefault(label, []).append(
+            (ticks.index(row[first]), row["iteration_time_s"] * 1e3, row["iteration_ci95_s"] * 1e3)
+        )
     if len(lines) > LINES:
         raise UserError(f"--plot {path}: {len(lines)} lines: at most {LINES} can be told apart; sweep over fewer keys")
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for number, (label, points) in enumerate(lines.items()):
-        axes.plot(
-            *zip(*points, strict=True),
+        places, times, spreads = zip(*points, strict=True)
+        axes.errorbar(
+            places,
+            times,
+            spreads,
+            capsize=3,
             label=label,
             color=COLOURS[number % len(COLOURS)],
             linestyle=STYLES[number // len(COLOURS)],

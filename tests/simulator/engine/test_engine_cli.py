@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from simulator import sweep as sweep_module
 from simulator.cli import main
+from toolkit.errors import UserError
 from toolkit.trace import RankSteps, read_run, summarize
 
+CLUSTERS = Path(__file__).resolve().parents[3] / "exp_configs" / "clusters"
 CONTRACT = ["schema", "seed", "workers", "steps", "total_time_s", "iteration_time_s", "samples_per_s"]
 CONTRACT += ["bytes_sent_per_worker", "time_share", "phases", "events", "simulation"]
 
@@ -168,3 +171,71 @@ def test_a_knob_without_effect_is_named(files, capsys):
 def test_a_bad_grid_is_refused(files, capsys, arguments, message):
     assert sweep(files, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a.b=4..64x2", ["4", "8", "16", "32", "64"]),
+        ("a.b=4..11+3, 20", ["4", "7", "10", "20"]),
+        ("a.b=1 Gbit/s", ["1 Gbit/s"]),
+    ],
+)
+def test_lists_and_ranges(text, values):
+    assert sweep_module.parse_axis(text) == ("a.b", values)
+
+
+@pytest.mark.parametrize("text", ["a.b=8..4+1", "a.b=4..64x1", "a.b=0..8x2", "a.b=1..9999999+1"])
+def test_a_range_that_does_not_rise_is_refused(text):
+    with pytest.raises(UserError, match="a range rises"):
+        sweep_module.parse_axis(text)
+
+
+def test_seeds_give_a_mean_and_its_interval(files):
+    assert sweep(files, "--over", "cluster.workers=4", "--seeds", 5, "--csv", files / "s.csv") == 0
+    times = []
+    for seed in range(1, 6):
+        assert run(files, "--seed", seed, "--json", files / "r.json") == 0
+        times.append(json.loads((files / "r.json").read_text())["iteration_time_s"]["mean"])
+    header, row = ((files / "s.csv").read_text().splitlines())[:2]
+    found = dict(zip(header.split(","), row.split(","), strict=True))
+    assert float(found["iteration_time_s"]) == pytest.approx(sum(times) / 5)
+    deviation = (sum((time - sum(times) / 5) ** 2 for time in times) / 4) ** 0.5
+    assert float(found["iteration_ci95_s"]) == pytest.approx(2.7764 * deviation / 5**0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("path", sorted(CLUSTERS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_cluster_file_runs(path, capsys):
+    assert main(["run", str(CLUSTERS.parent / "resnet50.toml"), "--cluster", str(path), "--set", "run.steps=3"]) == 0
+    assert "resnet50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[cluster]\nworker = 3\n", "did you mean 'workers'"),
+        ("[run]\nsteps = 3\n", "holds [cluster] and no other"),
+        ("[cluster\n", "not a cluster file"),
+    ],
+)
+def test_a_bad_cluster_file_is_refused(files, capsys, text, message):
+    (files / "cluster.toml").write_text(text)
+    assert run(files, "--cluster", files / "cluster.toml") == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith(f"error: {files}/cluster.toml:")
+
+
+def test_what_is_set_comes_after_the_cluster_file(files):
+    (files / "cluster.toml").write_text('[cluster]\nworkers = 7\nbandwidth = "10 Mbit/s"\n')
+    arguments = ["--cluster", files / "cluster.toml", "--set", "cluster.workers=3", "--json", files / "r.json"]
+    assert run(files, *arguments) == 0
+    assert json.loads((files / "r.json").read_text())["workers"] == 3
+
+
+def test_a_derived_profile_says_what_it_assumes(capsys):
+    folder = CLUSTERS.parent
+    assert main(["run", str(folder / "resnet20.toml"), "--set", "data.name=digits", "--set", "run.steps=2"]) == 0
+    assert "are those of 'cifar10' inputs, the experiment trains on 'digits'" in capsys.readouterr().out
+    assert main(["run", str(folder / "gpt.toml"), "--set", "model.hidden=512"]) == 2
+    assert "[model] hidden = 512" in capsys.readouterr().err
