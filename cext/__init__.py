@@ -27,22 +27,27 @@ except ImportError as missing:
 
 from typing import Any
 
-from cext.moments_type import Moments
+from cext.moments_type import Collected, Moments
 
 LEVELS = ("serial", "avx2", "avx512")
 Vector = NDArray[Any]
 
 __all__ = [
     "LEVELS",
+    "Collected",
     "Moments",
     "add",
     "capabilities",
+    "collect_feedback",
+    "collect_workspace",
     "gather",
     "max_abs",
     "merge_sorted",
     "moments",
     "moments_feedback",
+    "sample",
     "scatter_add",
+    "settle",
     "simd",
     "sparse_sgd",
     "tail_moments",
@@ -128,6 +133,51 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, fl
     """Count, sum and sum of squares of |x| - threshold over |x| > threshold."""
     count, total, squares = _kernels.tail_moments(x, threshold, threads)
     return count, total, squares
+
+
+def sample(gradient: Vector | None, x: Vector, out: Vector) -> int:
+    """Copies len(out) // 16 jittered cache lines of x, or of gradient + x, into out; returns the elements copied."""
+    count: int = _kernels.sample(gradient, x, out)
+    return count
+
+
+def collect_workspace(n: int) -> int:
+    """Bytes (uint8 elements) of workspace that collect_feedback of n elements needs."""
+    size: int = _kernels.collect_workspace(n)
+    return size
+
+
+def collect_feedback(
+    gradient: Vector,
+    residual: Vector,
+    low: float,
+    zero_above: float,
+    indices: Vector,
+    values: Vector,
+    brackets: Vector,
+    between: Vector,
+    workspace: Vector,
+    logs: bool = False,
+    threads: int = 1,
+) -> Collected:
+    """residual += gradient, its moments, the stages' tails and the candidates above `low`, in one pass over memory."""
+    arrays = (indices, values, brackets, between, workspace)
+    found, sums, tails, inside = _kernels.collect_feedback(gradient, residual, low, zero_above, *arrays, logs, threads)
+    return Collected(found, Moments(*sums), tails, inside)
+
+
+def settle(
+    residual: Vector,
+    indices: Vector,
+    values: Vector,
+    count: int,
+    zeroed_above: float,
+    threshold: float,
+    threads: int = 1,
+) -> int:
+    """Keeps the entries with |value| > threshold, in place, and mends the residual; returns how many they are."""
+    kept: int = _kernels.settle(residual, indices, values, count, zeroed_above, threshold, threads)
+    return kept
 
 
 def max_abs(x: Vector, threads: int = 1) -> float:

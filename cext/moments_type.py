@@ -15,3 +15,16 @@ class Moments(NamedTuple):
     sum_log: float
     """Sum of ln(|x| + 2.2e-16), zeros included; the addition is made in float32."""
     max_abs: float
+
+
+class Collected(NamedTuple):
+    """What collect_feedback saw in its one pass."""
+
+    candidates: int
+    """Elements above `low`; more than the room means that the rest was not written (and is still in the residual)."""
+    moments: Moments
+    """Of the whole residual after the gradient was added; sum_log is NaN unless it was asked for."""
+    tails: tuple[tuple[int, float, float], ...]
+    """For each stage: count, sum and sum of squares of |x| - high over |x| > high, its bracket's upper end."""
+    between: int
+    """Elements inside a stage's bracket; more than the room means that some are missing."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cext.moments_type import Moments
+from cext.moments_type import Collected, Moments
 
 Vector = NDArray[Any]
 LOG_EPSILON = np.float32(2.2e-16)
@@ -120,6 +120,96 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, fl
     """Count, sum and sum of squares of |x| - threshold in float64 over |x| > threshold; a NaN counts."""
     excess = np.abs(x[_above(x, threshold)]).astype(np.float64) - threshold
     return len(excess), float(excess.sum()), float((excess * excess).sum())
+
+
+def _mix(z: int) -> int:
+    """splitmix64: a well mixed number for each line, the same in every run."""
+    z = (z + 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def sample(gradient: Vector | None, x: Vector, out: Vector) -> int:
+    """One 16-element line at a jittered place of each of len(out) // 16 strata of x, or of gradient + x.
+
+    The places depend on the lengths only, so a run can be repeated. Returns the elements copied: fewer than len(out)
+    where x has fewer lines.
+    """
+    lines = len(x) // 16
+    taken = min(len(out) // 16, lines)
+    for j in range(taken):
+        first = j * lines // taken
+        width = (j + 1) * lines // taken - first
+        at = 16 * (first + _mix(j) % width)
+        line = x[at : at + 16]
+        out[16 * j : 16 * j + 16] = line if gradient is None else line + gradient[at : at + 16]
+    return 16 * taken
+
+
+def collect_workspace(n: int) -> int:
+    """Bytes (uint8 elements) of workspace; the reference needs none."""
+    return 0
+
+
+def collect_feedback(
+    gradient: Vector,
+    residual: Vector,
+    low: float,
+    zero_above: float,
+    indices: Vector,
+    values: Vector,
+    brackets: Vector,
+    between: Vector,
+    workspace: Vector,
+    logs: bool = False,
+    threads: int = 1,
+) -> Collected:
+    """One pass for thresholds that need statistics of the whole vector: predict, collect, settle.
+
+    residual += gradient; the candidates |residual| > low go to indices and values, ascending, as many as have room;
+    those above zero_above (>= low) become 0 in the residual, except where there was no room. Moments are those of the
+    residual before that. brackets (float64, low and high in turn, one pair a stage) are where the thresholds of the
+    earlier stages are predicted: tails has the sums above each high, and `between` receives the elements inside each
+    bracket, in no particular order, so that the sums above any threshold inside can be completed exactly.
+    """
+    residual += gradient
+    sums = moments(residual)
+    tails = tuple(tail_moments(residual, float(high)) for high in brackets[1::2])
+    inside = [
+        residual[_above(residual, float(a)) & ~_above(residual, float(b))]
+        for a, b in zip(brackets[::2], brackets[1::2], strict=True)
+    ]
+    found = np.concatenate([np.empty(0, np.float32), *inside])
+    between[: len(found)] = found[: len(between)]
+    chosen = np.flatnonzero(_above(residual, low))
+    written = _write(residual, chosen, indices, values)
+    zeroed = chosen[:written]
+    residual[zeroed[_above(residual[zeroed], zero_above)]] = 0
+    return Collected(len(chosen), sums if logs else sums._replace(sum_log=math.nan), tails, len(found))
+
+
+def settle(
+    residual: Vector,
+    indices: Vector,
+    values: Vector,
+    count: int,
+    zeroed_above: float,
+    threshold: float,
+    threads: int = 1,
+) -> int:
+    """Decides among `count` candidates: those with |value| > threshold stay, in order, at the front of indices, values.
+
+    The residual is mended where the prediction was off: 0 where an entry stays, the value where one that was zeroed
+    (|value| > zeroed_above) does not. So payload + residual is again the compensated gradient, exactly.
+    """
+    _check_places(indices[:count], len(residual))
+    stays, zeroed = _above(values[:count], threshold), _above(values[:count], zeroed_above)
+    residual[indices[:count][stays]] = 0
+    back = zeroed & ~stays
+    residual[indices[:count][back]] = values[:count][back]
+    kept = np.flatnonzero(stays)
+    indices[: len(kept)], values[: len(kept)] = indices[kept], values[kept]
+    return len(kept)
 
 
 def max_abs(x: Vector, threads: int = 1) -> float:

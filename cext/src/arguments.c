@@ -7,10 +7,8 @@ struct kind_rule {
 };
 
 static const struct kind_rule rules[] = {
-    [FLOAT32] = {"float32", "f", 4},
-    [INT32] = {"int32", "il", 4},
-    [INT64] = {"int64", "lq", 8},
-    [BYTES] = {"uint8", "Bbc", 1},
+    [FLOAT32] = {"float32", "f", 4}, [FLOAT64] = {"float64", "d", 8}, [INT32] = {"int32", "il", 4},
+    [INT64] = {"int64", "lq", 8},    [BYTES] = {"uint8", "Bbc", 1},
 };
 
 static bool has_format(const Py_buffer *view, const struct kind_rule *rule) {

@@ -17,11 +17,11 @@ struct array {
 /* The arrays that one call holds; released together. */
 struct call {
   const char *function;
-  struct array arrays[6];
+  struct array arrays[8];
   int held;
 };
 
-enum kind { FLOAT32, INT32, INT64, BYTES };
+enum kind { FLOAT32, FLOAT64, INT32, INT64, BYTES };
 
 /* Holds the array and returns true, or sets TypeError or ValueError. *count receives its elements. A writable array may
  * overlap no other of the call. */

@@ -75,10 +75,14 @@ struct kernels {
                           struct packing *pack);
   /* the keys of x[0..n) that are at most `limit`; writes up to 16 more than it returns */
   int64_t (*pack_keys)(const float *x, int64_t n, int32_t limit, int32_t *keys);
+  /* the elements of x[0..n) with keys in (low, high], as they are; writes up to 16 more than it returns */
+  int64_t (*pack_between)(const float *x, int64_t n, int32_t low, int32_t high, float *found);
   void (*add)(const float *gradient, float *residual, int64_t n);
   int32_t (*max_key)(const float *x, int64_t n);
   void (*moments)(const float *x, int64_t n, struct moment_lanes *lanes);
   void (*moments_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
+  /* the same without logarithms */
+  void (*sums_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
   void (*tail)(const float *x, int64_t n, double threshold, int32_t key, struct tail_lanes *lanes);
 };
 

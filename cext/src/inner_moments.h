@@ -22,7 +22,7 @@ static void fold_mantissas(struct moment_lanes *lanes) {
 
 /* Up to FOLD_BLOCKS whole blocks; with a residual, r += g first. */
 static inline __attribute__((always_inline)) void moment_blocks(const float *gradient, float *x, int64_t blocks,
-                                                                struct moment_lanes *lanes, bool feedback) {
+                                                                struct moment_lanes *lanes, bool feedback, bool logs) {
   dvec sum_abs = d_load(lanes->sum_abs), sum_squares = d_load(lanes->sum_squares), mantissa = d_load(lanes->mantissa);
   ivec exponent = i_zero(), largest = i_zero();
   int64_t nonzero = 0;
@@ -40,8 +40,10 @@ static inline __attribute__((always_inline)) void moment_blocks(const float *gra
     largest = i_max(largest, v_key(v));
     sum_abs = d_add(sum_abs, wide);
     sum_squares = d_add(sum_squares, d_mul(wide, wide));
-    exponent = i_add(exponent, v_exponent(shifted));
-    mantissa = d_mul(mantissa, d_widen(v_mantissa(shifted)));
+    if (logs) {
+      exponent = i_add(exponent, v_exponent(shifted));
+      mantissa = d_mul(mantissa, d_widen(v_mantissa(shifted)));
+    }
   }
   d_store(lanes->sum_abs, sum_abs);
   d_store(lanes->sum_squares, sum_squares);
@@ -73,24 +75,30 @@ static void moment_rest(const float *x, int64_t rest, struct moment_lanes *lanes
 }
 
 static inline __attribute__((always_inline)) void moment_chunk(const float *gradient, float *x, int64_t n,
-                                                               struct moment_lanes *lanes, bool feedback) {
+                                                               struct moment_lanes *lanes, bool feedback, bool logs) {
   int64_t blocks = n / LANES, rest = n % LANES;
   for (int64_t b = 0; b < blocks; b += FOLD_BLOCKS) {
-    moment_blocks(gradient + b * LANES, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), lanes, feedback);
-    fold_mantissas(lanes);
+    moment_blocks(gradient + b * LANES, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), lanes, feedback, logs);
+    if (logs)
+      fold_mantissas(lanes);
   }
   for (int64_t i = blocks * LANES; feedback && i < n; i++)
     x[i] += gradient[i];
   moment_rest(x + blocks * LANES, rest, lanes);
-  fold_mantissas(lanes);
+  if (logs || rest)
+    fold_mantissas(lanes);
 }
 
 static void moments(const float *x, int64_t n, struct moment_lanes *lanes) {
-  moment_chunk(x, (float *)(uintptr_t)x, n, lanes, false); /* false: x is only read */
+  moment_chunk(x, (float *)(uintptr_t)x, n, lanes, false, true); /* false: x is only read */
 }
 
 static void moments_feedback(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes) {
-  moment_chunk(gradient, residual, n, lanes, true);
+  moment_chunk(gradient, residual, n, lanes, true, true);
+}
+
+static void sums_feedback(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes) {
+  moment_chunk(gradient, residual, n, lanes, true, false);
 }
 
 static int32_t max_key(const float *x, int64_t n) {

@@ -6,9 +6,11 @@ const struct kernels ISA_KERNELS = {
     .pack_feedback = pack_feedback,
     .pack_entries = pack_entries,
     .pack_keys = pack_keys,
+    .pack_between = pack_between,
     .add = add,
     .max_key = max_key,
     .moments = moments,
     .moments_feedback = moments_feedback,
+    .sums_feedback = sums_feedback,
     .tail = tail,
 };

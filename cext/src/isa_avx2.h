@@ -68,6 +68,11 @@ static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {
   _mm256_storeu_si256((__m256i *)out, _mm256_permutevar8x32_epi32(v.a, order_of(mask & 0xff)));
   _mm256_storeu_si256((__m256i *)(out + low), _mm256_permutevar8x32_epi32(v.b, order_of(mask >> 8)));
 }
+static inline void v_compress_values(vec v, uint32_t mask, float *out) {
+  int low = __builtin_popcount(mask & 0xff);
+  _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(v.a, order_of(mask & 0xff)));
+  _mm256_storeu_ps(out + low, _mm256_permutevar8x32_ps(v.b, order_of(mask >> 8)));
+}
 /* the lanes' own indices instead of base + lane */
 static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
   int low = __builtin_popcount(mask & 0xff);

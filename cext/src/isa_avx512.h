@@ -51,6 +51,9 @@ static inline ivec i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {
   _mm512_storeu_si512(out, _mm512_maskz_compress_epi32((__mmask16)mask, v));
 }
+static inline void v_compress_values(vec v, uint32_t mask, float *out) {
+  _mm512_storeu_ps(out, _mm512_maskz_compress_ps((__mmask16)mask, v));
+}
 /* the lanes' own indices instead of base + lane */
 static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
   i_compress(index, mask, indices);

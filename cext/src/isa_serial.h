@@ -64,6 +64,10 @@ static inline ivec i_load(const int32_t *p) {
   memcpy(&v, p, sizeof v);
   return v;
 }
+static inline void v_compress_values(vec v, uint32_t mask, float *out) {
+  for (; mask; mask &= mask - 1)
+    *out++ = v.lane[__builtin_ctz(mask)];
+}
 /* the lanes' own indices instead of base + lane */
 static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
   for (; mask; mask &= mask - 1) {

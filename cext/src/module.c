@@ -246,11 +246,13 @@ static PyMethodDef methods[] = {
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_kernels", .m_size = 0, .m_methods = methods};
 
-extern PyMethodDef sparse_methods[]; /* module_sparse.c */
+extern PyMethodDef sparse_methods[];  /* module_sparse.c */
+extern PyMethodDef collect_methods[]; /* module_collect.c */
 
 PyMODINIT_FUNC PyInit__kernels(void) {
   PyObject *module = PyModule_Create(&definition);
-  if (module && PyModule_AddFunctions(module, sparse_methods) != 0) {
+  if (module &&
+      (PyModule_AddFunctions(module, sparse_methods) != 0 || PyModule_AddFunctions(module, collect_methods) != 0)) {
     Py_DECREF(module);
     return NULL;
   }

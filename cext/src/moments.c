@@ -17,9 +17,8 @@ struct job {
   int64_t n, chunk;
   double threshold;
   struct tasks chunks;
-  struct moments moments[CHUNKS];
-  int32_t max_key[CHUNKS];
-  struct tail_sums tails[CHUNKS];
+  struct moment_lanes moments[CHUNKS];
+  struct tail_lanes tails[CHUNKS];
 };
 
 static void cut_in_chunks(struct job *job) {
@@ -35,59 +34,69 @@ static double sum_lanes(const double *lanes) {
   return sum;
 }
 
+void clear_moments(struct moment_lanes *lanes) {
+  *lanes = (struct moment_lanes){.exponent = 0};
+  for (int l = 0; l < LANES; l++)
+    lanes->mantissa[l] = 1.0;
+}
+
+void add_moments(struct moments_total *total, const struct moment_lanes *lanes) {
+  double product = 1.0;
+  for (int l = 0; l < LANES; l++)
+    product *= lanes->mantissa[l];
+  total->sums.nonzero += lanes->nonzero;
+  total->sums.sum_abs += sum_lanes(lanes->sum_abs);
+  total->sums.sum_squares += sum_lanes(lanes->sum_squares);
+  total->sums.sum_log += (double)lanes->exponent * LN2 + log(product);
+  total->max_key = lanes->max_key > total->max_key ? lanes->max_key : total->max_key;
+}
+
+struct moments finish_moments(const struct moments_total *total) {
+  struct moments sums = total->sums;
+  float max_abs;
+  memcpy(&max_abs, &total->max_key, sizeof max_abs);
+  sums.max_abs = (double)max_abs;
+  if (total->max_key > KEY_INFINITY)
+    sums.sum_abs = sums.sum_squares = sums.sum_log = sums.max_abs = (double)NAN;
+  else if (total->max_key == KEY_INFINITY)
+    sums.sum_log = (double)INFINITY;
+  return sums;
+}
+
+void add_tail(struct tail_sums *total, const struct tail_lanes *lanes) {
+  total->count += lanes->count;
+  total->sum += sum_lanes(lanes->sum);
+  total->sum_squares += sum_lanes(lanes->sum_squares);
+}
+
 static void moments_worker(void *context) {
   struct job *job = context;
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
-    struct moment_lanes lanes = {.exponent = 0};
     int64_t start = c * job->chunk, length = min64(job->chunk, job->n - start);
-    for (int l = 0; l < LANES; l++)
-      lanes.mantissa[l] = 1.0;
+    clear_moments(&job->moments[c]);
     if (job->gradient)
-      job->kernels->moments_feedback(job->gradient + start, job->x + start, length, &lanes);
+      job->kernels->moments_feedback(job->gradient + start, job->x + start, length, &job->moments[c]);
     else
-      job->kernels->moments(job->x + start, length, &lanes);
-    double product = 1.0;
-    for (int l = 0; l < LANES; l++)
-      product *= lanes.mantissa[l];
-    job->moments[c] = (struct moments){.nonzero = lanes.nonzero,
-                                       .sum_abs = sum_lanes(lanes.sum_abs),
-                                       .sum_squares = sum_lanes(lanes.sum_squares),
-                                       .sum_log = (double)lanes.exponent * LN2 + log(product)};
-    job->max_key[c] = lanes.max_key;
+      job->kernels->moments(job->x + start, length, &job->moments[c]);
   }
 }
 
 struct moments compute_moments(const float *gradient, float *x, int64_t n, int threads) {
   struct job job = {.kernels = active_kernels(), .gradient = gradient, .x = x, .n = n};
+  struct moments_total total = {.max_key = 0};
   cut_in_chunks(&job);
   run_workers(moments_worker, &job, useful_threads(n, 2 * TILE, threads));
-  struct moments total = {0};
-  int32_t max_key = 0;
-  for (int64_t c = 0; c < job.chunks.count; c++) {
-    total.nonzero += job.moments[c].nonzero;
-    total.sum_abs += job.moments[c].sum_abs;
-    total.sum_squares += job.moments[c].sum_squares;
-    total.sum_log += job.moments[c].sum_log;
-    max_key = job.max_key[c] > max_key ? job.max_key[c] : max_key;
-  }
-  float max_abs;
-  memcpy(&max_abs, &max_key, sizeof max_abs);
-  total.max_abs = (double)max_abs;
-  if (max_key > KEY_INFINITY)
-    total.sum_abs = total.sum_squares = total.sum_log = total.max_abs = (double)NAN;
-  else if (max_key == KEY_INFINITY)
-    total.sum_log = (double)INFINITY;
-  return total;
+  for (int64_t c = 0; c < job.chunks.count; c++)
+    add_moments(&total, &job.moments[c]);
+  return finish_moments(&total);
 }
 
 static void tail_worker(void *context) {
   struct job *job = context;
   int32_t key = threshold_key(job->threshold);
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
-    struct tail_lanes lanes = {.count = 0};
     int64_t start = c * job->chunk, length = min64(job->chunk, job->n - start);
-    job->kernels->tail(job->x + start, length, job->threshold, key, &lanes);
-    job->tails[c] = (struct tail_sums){lanes.count, sum_lanes(lanes.sum), sum_lanes(lanes.sum_squares)};
+    job->kernels->tail(job->x + start, length, job->threshold, key, &job->tails[c]);
   }
 }
 
@@ -96,10 +105,7 @@ struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int t
   cut_in_chunks(&job);
   run_workers(tail_worker, &job, useful_threads(n, 2 * TILE, threads));
   struct tail_sums total = {0};
-  for (int64_t c = 0; c < job.chunks.count; c++) {
-    total.count += job.tails[c].count;
-    total.sum += job.tails[c].sum;
-    total.sum_squares += job.tails[c].sum_squares;
-  }
+  for (int64_t c = 0; c < job.chunks.count; c++)
+    add_tail(&total, &job.tails[c]);
   return total;
 }

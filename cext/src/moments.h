@@ -14,6 +14,19 @@ struct tail_sums {
   double sum, sum_squares;
 };
 
+/* Sums under way. */
+struct moments_total {
+  struct moments sums;
+  int32_t max_key;
+};
+
+void clear_moments(struct moment_lanes *lanes);
+/* Adds the lanes of one chunk or tile; called in the order of the vector. */
+void add_moments(struct moments_total *total, const struct moment_lanes *lanes);
+/* What a NaN or an infinity means for the sums. */
+struct moments finish_moments(const struct moments_total *total);
+void add_tail(struct tail_sums *total, const struct tail_lanes *lanes);
+
 /* gradient NULL: x is only read; else x += gradient first. A NaN makes every sum and the maximum NaN. The result is
  * the same, bit for bit, for any number of threads and any instruction set. */
 struct moments compute_moments(const float *gradient, float *x, int64_t n, int threads);

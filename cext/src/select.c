@@ -1,6 +1,7 @@
 /* One pass over memory: each tile is packed into a scratch in the cache, takes its place in the output, and is copied
  * there. A single thread packs straight into the output while there is room. */
 #include "select.h"
+#include "collect.h"
 #include "parallel.h"
 
 #include <float.h>
@@ -65,6 +66,8 @@ static int64_t pack_piece(const struct job *job, int64_t at, int64_t end, struct
   p->zero_key = s->zero_key == AS_SELECTED ? p->key : s->zero_key;
   if (s->from)
     return pack_from(job, at, at + length, p);
+  if (s->collector)
+    return collect_piece(kernels, s, at, at + length, p);
   if (s->gradient)
     return at + kernels->pack_feedback(s->gradient + at, s->x + at, length, p);
   return at + (s->zero ? kernels->pack_zero(s->x + at, length, p) : kernels->pack(s->x + at, length, p));
@@ -122,7 +125,8 @@ static void flush(struct job *job, struct scratch *scratch) {
 /* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. */
 static int64_t pack_direct(struct job *job, int64_t at, int64_t end, bool dense) {
   const struct payload *out = job->payload;
-  for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= WORD;) {
+  int64_t least = job->selection->collector ? SUB_TILE + WORD : WORD;
+  for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= least;) {
     int64_t offset = job->appender.offset;
     struct packing p = {.dense = dense, .indices = out->indices + offset, .values = out->values + offset, .room = left};
     at = pack_piece(job, at, end, &p);

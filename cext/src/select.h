@@ -32,7 +32,8 @@ struct selection {
   bool zero;                  /* x becomes 0 above zero_key, or, where that is AS_SELECTED, where it is selected */
   int32_t key, key_after, zero_key;
   int64_t cut;
-  struct band *band; /* NULL: none is wanted */
+  struct band *band;           /* NULL: none is wanted */
+  struct collector *collector; /* NULL: no sums are wanted; see collect.h */
 };
 
 /* Entries are written in ascending index order, first into *payload, then into *overflow (NULL: none); what finds no

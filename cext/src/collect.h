@@ -1,0 +1,53 @@
+/* One pass for the thresholds that need statistics of the whole vector (SIDCo, GaussianK, RedSync, DGC): it adds the
+ * gradient, sums the moments, sums the tails of the stages, and packs the candidates that a prediction names. */
+#ifndef SANDTABLE_COLLECT_H
+#define SANDTABLE_COLLECT_H
+
+#include "moments.h"
+#include "select.h"
+
+enum { MAX_STAGES = 16, SUB_TILE = 1024 };
+
+/* Sums of one tile, in lanes; tile after tile they are added up, so threads do not change a bit. */
+struct tile_sums {
+  struct moment_lanes moments;
+  struct tail_lanes tails[MAX_STAGES];
+};
+
+struct stage {
+  int32_t low_key, high_key; /* a threshold is predicted between them */
+  double high;
+};
+
+struct collector {
+  int stages;
+  struct stage stage[MAX_STAGES];
+  bool logs;      /* sum ln(|x| + eps) too */
+  float *between; /* magnitudes inside any stage's bracket, in any order; room for capacity */
+  int64_t capacity;
+  _Atomic int64_t found;   /* beyond capacity: too many, and not all were kept */
+  struct tile_sums *tiles; /* one a tile */
+};
+
+struct collected {
+  int64_t candidates;
+  struct moments moments;
+  struct tail_sums tails[MAX_STAGES]; /* above each stage's high */
+};
+
+int64_t collect_workspace_bytes(int64_t n);
+
+/* selection: the candidates' key, zero_key, gradient and residual. */
+struct collected collect(struct selection *selection, struct collector *collector, const struct payload *payload,
+                         int threads);
+
+/* For select.c: the part from `at` to `end` of one tile, or less if the room runs short; returns the position reached.
+ */
+int64_t collect_piece(const struct kernels *kernels, const struct selection *selection, int64_t at, int64_t end,
+                      struct packing *packing);
+
+/* Selects |x| > key among the first `count` entries, in place; mends the residual where zero_key said otherwise. */
+int64_t settle(const struct payload *entries, int64_t count, float *residual, int32_t key, int32_t zero_key,
+               int threads);
+
+#endif

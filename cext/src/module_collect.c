@@ -1,0 +1,165 @@
+/* cext._kernels, third part: sampling, collecting candidates with statistics, settling on a threshold. */
+#include "arguments.h"
+#include "collect.h"
+#include "sample.h"
+#include "sparse.h"
+
+#define METHOD(name) static PyObject *py_##name(PyObject *module, PyObject *const *args, Py_ssize_t count)
+#define OPEN(name, wanted)                                                                                             \
+  (void)module, (void)args;                                                                                            \
+  struct call call = {.function = #name};                                                                              \
+  (void)call;                                                                                                          \
+  if (!has_arguments(#name, count, wanted))                                                                            \
+  return NULL
+
+static bool take_key(const char *function, PyObject *object, const char *name, int32_t *key) {
+  double value;
+  if (!take_double(function, object, name, &value))
+    return false;
+  if (value != value) {
+    PyErr_Format(PyExc_ValueError, "%s: %s = nan: any number is allowed", function, name);
+    return false;
+  }
+  *key = threshold_key(value);
+  return true;
+}
+
+METHOD(sample) {
+  OPEN(sample, 3);
+  float *gradient = NULL, *x, *out;
+  int64_t n, gradient_n, room, taken;
+  if (!take_vector(&call, args[1], "x", false, &x, &n) || !take_vector(&call, args[2], "out", true, &out, &room))
+    return finish(&call, NULL);
+  if (args[0] != Py_None && (!take_vector(&call, args[0], "gradient", false, &gradient, &gradient_n) ||
+                             !same_length(call.function, "gradient", gradient_n, "x", n)))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  taken = take_sample(gradient, x, n, room / LANES, out);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, PyLong_FromLongLong(taken));
+}
+
+METHOD(collect_workspace) {
+  OPEN(collect_workspace, 1);
+  int64_t n;
+  if (!take_int(call.function, args[0], "n", 0, INT32_MAX, &n))
+    return NULL;
+  return PyLong_FromLongLong(collect_workspace_bytes(n));
+}
+
+/* The stages' brackets: low and high in turn. */
+static bool take_brackets(struct call *call, PyObject *object, struct collector *c) {
+  void *data;
+  int64_t numbers;
+  if (!take_array(call, object, "brackets", FLOAT64, false, &data, &numbers))
+    return false;
+  const double *bounds = data;
+  bool good = numbers % 2 == 0 && numbers <= 2 * MAX_STAGES;
+  for (int64_t i = 0; good && i < numbers; i += 2)
+    good = bounds[i] >= 0 && bounds[i] <= bounds[i + 1];
+  if (!good) {
+    PyErr_Format(PyExc_ValueError, "%s: brackets must be pairs 0 <= low <= high, of at most %d stages", call->function,
+                 MAX_STAGES);
+    return false;
+  }
+  c->stages = (int)(numbers / 2);
+  for (int m = 0; m < c->stages; m++)
+    c->stage[m] = (struct stage){threshold_key(bounds[2 * m]), threshold_key(bounds[2 * m + 1]), bounds[2 * m + 1]};
+  return true;
+}
+
+static bool take_collector(struct call *call, PyObject *const *args, int64_t n, struct collector *c) {
+  void *workspace;
+  int64_t bytes;
+  if (!take_brackets(call, args[0], c) || !take_vector(call, args[1], "between", true, &c->between, &c->capacity) ||
+      !take_array(call, args[2], "workspace", BYTES, true, &workspace, &bytes))
+    return false;
+  if (bytes < collect_workspace_bytes(n)) {
+    PyErr_Format(PyExc_ValueError, "%s: workspace has room for %lld, needed are %lld", call->function, (long long)bytes,
+                 (long long)collect_workspace_bytes(n));
+    return false;
+  }
+  c->tiles = workspace;
+  c->logs = PyObject_IsTrue(args[3]);
+  return true;
+}
+
+static PyObject *tuple_of(const struct collected *r, const struct collector *c, int64_t n) {
+  PyObject *tails = PyTuple_New(c->stages);
+  for (int m = 0; tails && m < c->stages; m++) {
+    const struct tail_sums *t = &r->tails[m];
+    PyObject *item = Py_BuildValue("Ldd", (long long)t->count, t->sum, t->sum_squares);
+    if (item == NULL)
+      Py_CLEAR(tails);
+    else
+      PyTuple_SET_ITEM(tails, m, item);
+  }
+  if (tails == NULL)
+    return NULL;
+  const struct moments *m = &r->moments;
+  return Py_BuildValue("L(LLdddd)NL", (long long)r->candidates, (long long)n, (long long)m->nonzero, m->sum_abs,
+                       m->sum_squares, c->logs ? m->sum_log : Py_NAN, m->max_abs, tails, (long long)c->found);
+}
+
+/* gradient, residual, low, zero_above, indices, values, brackets, between, workspace, logs, threads */
+METHOD(collect_feedback) {
+  OPEN(collect_feedback, 11);
+  float *gradient, *residual;
+  int64_t n, residual_n;
+  int32_t low, zero_above;
+  int threads;
+  struct payload out;
+  struct collector collector = {.stages = 0};
+  struct collected result;
+  if (!take_vector(&call, args[0], "gradient", false, &gradient, &n) ||
+      !take_vector(&call, args[1], "residual", true, &residual, &residual_n) ||
+      !same_length(call.function, "gradient", n, "residual", residual_n) ||
+      !take_key(call.function, args[2], "low", &low) || !take_key(call.function, args[3], "zero_above", &zero_above) ||
+      !take_entries(&call, args[4], args[5], true, &out.indices, &out.values, &out.capacity) ||
+      !take_collector(&call, args + 6, n, &collector) || !take_threads(call.function, args[10], &threads))
+    return finish(&call, NULL);
+  if (zero_above < low) {
+    PyErr_Format(PyExc_ValueError, "%s: zero_above must be at least low, or values would be lost", call.function);
+    return finish(&call, NULL);
+  }
+  struct selection selection = plain_selection(gradient, residual, n, low);
+  selection.zero_key = zero_above;
+  Py_BEGIN_ALLOW_THREADS;
+  result = collect(&selection, &collector, &out, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, tuple_of(&result, &collector, n));
+}
+
+/* residual, indices, values, count, zeroed_above, threshold, threads */
+METHOD(settle) {
+  OPEN(settle, 7);
+  float *residual;
+  int64_t n, entries, bad;
+  int32_t key, zero_key;
+  int threads;
+  bool ascending;
+  struct payload list;
+  if (!take_vector(&call, args[0], "residual", true, &residual, &n) ||
+      !take_entries(&call, args[1], args[2], true, &list.indices, &list.values, &list.capacity) ||
+      !take_int(call.function, args[3], "count", 0, list.capacity, &entries) ||
+      !take_key(call.function, args[4], "zeroed_above", &zero_key) ||
+      !take_key(call.function, args[5], "threshold", &key) || !take_threads(call.function, args[6], &threads))
+    return finish(&call, NULL);
+  const struct entries places = {list.indices, NULL, entries};
+  Py_BEGIN_ALLOW_THREADS;
+  bad = find_bad_index(&places, n, &ascending);
+  if (bad < 0)
+    entries = settle(&list, entries, residual, key, zero_key, threads);
+  Py_END_ALLOW_THREADS;
+  if (bad < 0)
+    return finish(&call, PyLong_FromLongLong(entries));
+  PyErr_Format(PyExc_ValueError, "%s: indices[%lld] = %d: allowed are 0 to %lld", call.function, (long long)bad,
+               (int)list.indices[bad], (long long)n - 1);
+  return finish(&call, NULL);
+}
+
+#define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
+
+PyMethodDef collect_methods[] = {
+    ENTRY(sample), ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle), {NULL, NULL, 0, NULL},
+};

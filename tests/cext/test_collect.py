@@ -1,0 +1,156 @@
+"""Predict, collect, settle: the one pass of the statistical thresholds, and SIDCo-E's stages made of it, exactly."""
+
+import math
+
+import numpy as np
+import pytest
+
+import cext
+from cext import reference
+
+BRACKETS = np.array([0.2, 0.3, 0.9, 1.1], np.float64)
+
+
+def collect(module, gradient, residual, low, zero_above, room, *, brackets=BRACKETS, logs=True, threads=1, space=None):
+    payload = room(len(residual) if space is None else space)
+    between = np.empty(len(residual), np.float32)
+    workspace = np.empty(module.collect_workspace(len(residual)), np.uint8)
+    arrays = (*payload, brackets, between, workspace)
+    seen = module.collect_feedback(gradient, residual, low, zero_above, *arrays, logs, threads)
+    return seen, payload, np.sort(between[: seen.between])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n", [0, 1, 17, 64, 1023, 1025, 5000, 300_001])
+@pytest.mark.parametrize("values", ["normal", "ties", "mostly_zeros", "denormals", "nan", "infinite"])
+def test_collect_equals_reference(level, threads, n, values, make, room, same):
+    gradient, before = make(n, values, seed=1), make(n, values, seed=2)
+    outcomes = []
+    for module in (cext, reference):
+        residual = before.copy()
+        outcomes.append((residual, *collect(module, gradient, residual, 0.5, 1.5, room, threads=threads)))
+    (residual, seen, payload, between), (wanted_residual, wanted, wanted_payload, wanted_between) = outcomes
+    assert seen.candidates == wanted.candidates
+    assert seen.between == wanted.between
+    assert same(residual, wanted_residual)
+    assert np.array_equal(payload[0][: seen.candidates], wanted_payload[0][: seen.candidates])
+    assert same(payload[1][: seen.candidates], wanted_payload[1][: seen.candidates])
+    assert same(between, wanted_between)
+    assert seen.moments[:2] == wanted.moments[:2]
+    for got, right in zip((*seen.moments, *seen.tails), (*wanted.moments, *wanted.tails), strict=True):
+        np.testing.assert_allclose(got, right, rtol=1e-11, atol=1e-7)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_too_little_room_loses_nothing(level, threads, make, room, same):
+    gradient, before = make(200_000, seed=1), make(200_000, seed=2)
+    residual = before.copy()
+    seen, (indices, values), _ = collect(cext, gradient, residual, 0.5, 0.7, room, threads=threads, space=1000)
+    assert seen.candidates > 1000
+    residual[indices] = values
+    assert same(residual, before + gradient)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threshold", [0.5, 0.9, 1.5, 1.51, 3.0, math.inf])
+def test_settle_equals_reference_and_conserves(level, threads, threshold, make, room, same):
+    gradient, before = make(300_001, seed=1), make(300_001, seed=2)
+    compensated = before + gradient
+    outcomes = []
+    for module in (cext, reference):
+        residual = before.copy()
+        seen, payload, _ = collect(module, gradient, residual, 0.5, 1.5, room)
+        kept = module.settle(residual, *payload, seen.candidates, 1.5, threshold, threads)
+        outcomes.append((kept, residual, payload[0][:kept], payload[1][:kept]))
+    (kept, residual, indices, values), wanted = outcomes
+    assert kept == wanted[0] == np.sum(np.abs(compensated) > threshold)
+    assert np.array_equal(indices, wanted[2])
+    assert same(values, wanted[3])
+    assert same(residual, wanted[1])
+    assert (residual[indices] == 0).all()
+    residual[indices] = values
+    assert same(residual, compensated)
+
+
+@pytest.mark.parametrize("n", [0, 5, 16, 1000, 50_000])
+def test_sample_equals_reference(n, make, same):
+    gradient, x = make(n), make(n, seed=1)
+    for room in (0, 15, 16, 100, 16 * 300):
+        for added in (None, gradient):
+            got, wanted = np.zeros(room, np.float32), np.zeros(room, np.float32)
+            assert cext.sample(added, x, got) == reference.sample(added, x, wanted)
+            assert same(got, wanted)
+
+
+def stages_of_sidco_e(mean, tail, ratios):
+    """Thresholds of SIDCo-E (MLSys 2021): `tail(eta)` gives count and sum of the excess above eta."""
+    thresholds = [mean * math.log(1 / ratios[0])]
+    for ratio in ratios[1:]:
+        count, excess = tail(thresholds[-1])
+        thresholds.append(thresholds[-1] + excess / count * math.log(1 / ratio))
+    return thresholds
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sidco_e_in_one_pass_is_exact(level, threads, make, room, same):
+    """Three stages predicted from a sample, collected and settled, equal three stages computed pass by pass."""
+    n, ratios = 400_000, [0.25, 0.2, 0.2]
+    gradient, before = make(n, seed=1), make(n, seed=2)
+    compensated = before + gradient
+    exact = stages_of_sidco_e(np.abs(compensated).mean(dtype=np.float64), lambda t: _tail(compensated, t), ratios)
+    lines = np.empty(16 * 2048, np.float32)
+    taken = lines[: cext.sample(gradient, before, lines)]
+    guess = stages_of_sidco_e(np.abs(taken).mean(dtype=np.float64), lambda t: _tail(taken, t), ratios)
+    brackets = np.array([[0.95 * t, 1.05 * t] for t in guess[:-1]]).ravel()
+    residual, low = before.copy(), 0.85 * guess[-1]
+    seen, payload, between = collect(cext, gradient, residual, low, guess[-1], room, brackets=brackets, threads=threads)
+
+    def tail(threshold):
+        stage = next(m for m in range(2) if brackets[2 * m] <= threshold <= brackets[2 * m + 1])
+        high = brackets[2 * stage + 1]
+        count, excess, _ = seen.tails[stage]
+        inside = np.abs(between.astype(np.float64))
+        inside = inside[(inside > threshold) & (inside <= high)]
+        return count + len(inside), excess + count * (high - threshold) + float((inside - threshold).sum())
+
+    thresholds = stages_of_sidco_e(seen.moments.sum_abs / n, tail, ratios)
+    np.testing.assert_allclose(thresholds, exact, rtol=1e-12)
+    assert low <= thresholds[-1]
+    kept = cext.settle(residual, *payload, seen.candidates, guess[-1], thresholds[-1], threads)
+    chosen = np.flatnonzero(np.abs(compensated) > thresholds[-1])
+    assert np.array_equal(payload[0][:kept], chosen)
+    residual[chosen] = payload[1][:kept]
+    assert same(residual, compensated)
+
+
+def _tail(x, threshold):
+    count, excess, _ = reference.tail_moments(x, threshold)
+    return count, excess
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"brackets": np.array([0.3, 0.2])}, "brackets must be pairs 0 <= low <= high"),
+        ({"brackets": np.array([0.3])}, "brackets must be pairs"),
+        ({"brackets": np.zeros(34)}, "brackets must be pairs .* at most 16 stages"),
+        ({"zero_above": 0.4}, "zero_above must be at least low"),
+        ({"low": math.nan}, "low = nan"),
+    ],
+)
+def test_refusals(changes, message, make, room):
+    gradient, residual = make(100), make(100, seed=1)
+    before = residual.copy()
+    arguments = {"low": 0.5, "zero_above": 0.6, **changes}
+    with pytest.raises(ValueError, match=message):
+        collect(cext, gradient, residual, arguments.pop("low"), arguments.pop("zero_above"), room, **arguments)
+    assert np.array_equal(residual, before)
+
+
+def test_settle_refuses_places_outside(make):
+    residual = make(10)
+    with pytest.raises(ValueError, match=r"indices\[1\] = 10: allowed are 0 to 9"):
+        cext.settle(residual, np.array([0, 10], np.int32), np.ones(2, np.float32), 2, 0.5, 0.5)
+    with pytest.raises(ValueError, match="count = 3: allowed are 0 to 2"):
+        cext.settle(residual, np.array([0, 9], np.int32), np.ones(2, np.float32), 3, 0.5, 0.5)
