@@ -3,6 +3,10 @@
 Both send a fixed number of entries: those above the threshold in the order of the scan until there are enough, and if
 there are not, the best of the others as well. The scan starts elsewhere in every call, so that low indices are not
 favoured. A threshold that filled the output was too low and goes up by a step; one that did not goes down by ×0.99.
+
+One thing is added to the original: the controller's steps are small, and while a residual grows a threshold that only
+creeps after it lets through nearly random entries, with which training may diverge. A threshold that lets through more
+than a quarter too many is therefore set anew, exactly, and that call sends the exact top-k.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from toolkit.compression.sparse import SparseCompressor
 from toolkit.experiment import CompressionSection
 
 DOWN, STEP = 0.99, 0.01
+MUCH = 1.25
 BLOCK = 16
 GOLDEN = 0.6180339887498949  # starts of consecutive scans lie far apart and cover the vector evenly
 
@@ -38,22 +43,29 @@ class _Controlled(SparseCompressor):
 
     def _scan(self, passes: Passes, scores: torch.Tensor, k: int) -> Selection:
         """Exactly k of the scores (n,), all finite, ascending; moves the threshold."""
-        if self.wanted != k:
-            chosen = passes.topk(scores, k)
-            self._set_up(k, float(chosen[1].abs().min()), scores)
-        else:
+        count, chosen = 0, None
+        if self.wanted == k:
             threshold = np.float32(self.threshold)
-            indices, values = passes.above(scores, float(np.nextafter(threshold, np.float32(-1.0))))  # at least it
-            full = indices.numel() >= k
-            if full:
-                first = int(torch.searchsorted(indices, self._start(scores.numel())))
-                places = ((torch.arange(k, device=indices.device) + first) % indices.numel()).sort().values
-                chosen = (indices[places], values[places])
-            else:
-                chosen = passes.topk(scores, k)  # all above the threshold, and the best of the others
-            self.threshold = self.threshold + self.rise if full else self.threshold * DOWN
+            above = passes.above(scores, float(np.nextafter(threshold, np.float32(-1.0))))  # at least the threshold
+            count = above[0].numel()
+            if k <= count <= MUCH * k:
+                chosen = self._from_start(above, k, scores.numel())
+                self.threshold += self.rise
+            elif count < k:
+                self.threshold *= DOWN
+        if chosen is None:
+            chosen = passes.topk(scores, k)  # all above the threshold, and the best of the others
+            if self.wanted != k or count > k:
+                self._set_up(k, float(chosen[1].abs().min()), scores)
         self.calls += 1
         return chosen
+
+    def _from_start(self, above: Selection, k: int, length: int) -> Selection:
+        """The first k of these from where the scan starts, wrapping round; ascending."""
+        indices, values = above
+        first = int(torch.searchsorted(indices, self._start(length)))
+        places = ((torch.arange(k, device=indices.device) + first) % indices.numel()).sort().values
+        return indices[places], values[places]
 
     def _set_up(self, k: int, threshold: float, scores: torch.Tensor) -> None:
         """The first threshold is the k-th largest score; zeros alone teach nothing."""
