@@ -12,6 +12,7 @@ from toolkit.errors import UserError
 COMMANDS = {
     "run": ("simulator.run", "simulate an experiment file"),
     "sweep": ("simulator.sweep", "simulate an experiment file over a grid of its keys"),
+    "bench": ("simulator.bench", "how fast the simulator itself is on this machine"),
     "calibrate": ("simulator.calibrate", "fit a profile to traces of real runs"),
     "validate": ("simulator.validate", "hold simulations against the measured runs"),
     "map": ("simulator.map", "where compression pays: workers x bandwidths x compressors"),

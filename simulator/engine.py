@@ -38,10 +38,10 @@ class Board:
 
 
 class Engine:
-    """One run. Create it, call `run` once."""
+    """One run. Create it, call `run` once. `sink` takes every span from step `since` on."""
 
-    def __init__(self, plan: Plan, seed: int, *, sink: Sink | None = None, flows: bool = False) -> None:
-        self.plan, self.sink, self.flows = plan, sink, flows
+    def __init__(self, plan: Plan, seed: int, *, sink: Sink | None = None, since: int = 0, flows: bool = False) -> None:
+        self.plan, self.sink, self.since, self.flows = plan, sink, since, flows
         self.clock = Clock()
         self.network = Network(self.clock, plan.topology)
         self.jitter, self.fold = Jitter(plan, seed), Fold(plan, np.arange(plan.topology.workers))
@@ -70,7 +70,7 @@ class Engine:
             end = finish(step, launches, board.ready, board.done)
             self.fold.add(outcome(plan, step, rows, factor, end), rows)
             self.fold.seconds[rank].append(float(end.end[0]) - start)
-            if self.sink is not None:
+            if self.sink is not None and number >= self.since:
                 times = (start, launches, end)
                 for span in step_spans(plan, number, rank, times, float(factor[0]), board.done.tolist()):
                     self.sink(span)
@@ -84,7 +84,7 @@ class Engine:
                 self.fold.checkpoint[rank] += start - before
                 yield self.clock.at(start)
                 self.arrived = []
-                if self.sink is not None:
+                if self.sink is not None and number >= self.since:
                     size = plan.checkpoint_bytes(rank)
                     self.sink(Span("checkpoint", "disk", size, before, start, number, rank))
 

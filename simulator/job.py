@@ -38,8 +38,8 @@ def simulate(
     return run_plan(plan, experiment.run.seed if seed is None else seed, engine=engine, sink=sink)
 
 
-def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None = None) -> Result:
-    """Simulate a resolved run (see `simulate`)."""
+def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None = None, since: int = 0) -> Result:
+    """Simulate a resolved run (see `simulate`); `sink` takes the spans from step `since` on."""
     if engine not in ENGINES:
         raise UserError(f"--engine {engine}: allowed are {', '.join(ENGINES)}")
     why_not = fast.refusal(plan, traced=sink is not None, flows=engine == "flows")
@@ -48,7 +48,7 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
     if engine in ("auto", "fast") and why_not is None:
         fold, used, why = fast.run(plan, seed), "fast", "exact here: BSP, exchanges one at a time on idle links"
     else:
-        fold = Engine(plan, seed, sink=sink, flows=engine == "flows").run()
+        fold = Engine(plan, seed, sink=sink, since=since, flows=engine == "flows").run()
         used, why = ("flows" if engine == "flows" else "events"), why_not or "asked for"
     result = summarize(fold.ranks(), seed=seed, samples=plan.samples(), phase=plan.experiment.sync.policy)
     result.sections["simulation"] = {"engine": used, "why": why, **_section(plan, fold, result)}

@@ -7,7 +7,8 @@ was sent. Links are full duplex. Workers of one host talk over their own local p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,16 +93,41 @@ def max_min(routes: NDArray[np.int64], capacity: NDArray[np.float64]) -> NDArray
     return rates
 
 
-@dataclass
+def few_max_min(routes: list[tuple[int, int]], capacity: list[float]) -> list[float]:
+    """The same as `max_min` for a few flows, without the cost of arrays."""
+    if len(routes) == 1:
+        return [min(capacity[routes[0][0]], capacity[routes[0][1]])]
+    load: dict[int, int] = {}
+    for route in routes:
+        for link in route:
+            load[link] = load.get(link, 0) + 1
+    left = {link: capacity[link] for link in load}
+    rates, unfixed = [0.0] * len(routes), list(range(len(routes)))
+    while unfixed:
+        level = min(left[link] / count for link, count in load.items() if count)
+        full = {link for link, count in load.items() if count and left[link] / count <= level * (1 + 1e-12)}
+        for i in [i for i in unfixed if routes[i][0] in full or routes[i][1] in full]:
+            rates[i] = level
+            for link in routes[i]:
+                left[link] -= level
+                load[link] -= 1
+        unfixed = [i for i in unfixed if not rates[i]]
+    return rates
+
+
+FEW = 40  # flows up to which plain numbers are faster than arrays
+
+
+@dataclass(eq=False)
 class Flow:
-    """A message under way: bytes still to be sent as of `since`, its rate, and when it will be sent at that rate."""
+    """A message under way: bytes still to be sent as of `since`, at `rate`; `version` counts its rates."""
 
     route: tuple[int, int]
     left: float
     sent: Event
     rate: float = 0.0
     since: float = 0.0
-    finish: float = field(default=float("inf"))
+    version: int = 0
 
 
 class Network:
@@ -112,44 +138,70 @@ class Network:
         self.topology = topology
         self.capacity = topology.capacities()
         self.bytes_moved = np.zeros(len(self.capacity))
-        self.flows: list[Flow] = []
-        self._settling = False
-        self._version = 0
+        self._plain = self.capacity.tolist()
+        self._on: list[dict[Flow, None]] = [{} for _ in self._plain]  # in order of arrival, so that runs repeat
+        self._changed: dict[int, None] = {}
 
     def send(self, source: int, target: int, size: float) -> Event:
         """Start a message of `size` bytes now; the event succeeds when its last byte was sent."""
         sent = Event(self.clock)
         route = self.topology.route(source, target)
-        self.bytes_moved[list(route)] += size
         if size <= 0:
             sent.succeed()
             return sent
-        self.flows.append(Flow(route, float(size), sent, since=self.clock.now))
-        self._settle_later()
+        flow = Flow(route, float(size), sent, since=self.clock.now)
+        for link in route:
+            self.bytes_moved[link] += size
+            self._on[link][flow] = None
+        self._settle_later(route)
         return sent
 
-    def _settle_later(self) -> None:
+    def _settle_later(self, route: tuple[int, int]) -> None:
         # all flows that start or end at one time are settled together, once
-        if not self._settling:
-            self._settling = True
+        if not self._changed:
             self.clock.at(self.clock.now, priority=LATE).callbacks.append(self._settle)
+        for link in route:
+            self._changed[link] = None
+
+    def _end(self, event: Event) -> None:
+        stamped: Any = event.value
+        flow, version = stamped
+        if version != flow.version:
+            return  # its rate has changed since
+        for link in flow.route:
+            del self._on[link][flow]
+        flow.sent.succeed()
+        self._settle_later(flow.route)
 
     def _settle(self, _: Event) -> None:
-        self._settling = False
+        flows = self._touched()
+        self._changed = {}
         now = self.clock.now
-        done = [flow for flow in self.flows if flow.finish <= now]
-        self.flows = [flow for flow in self.flows if flow.finish > now]
-        for flow in done:
-            flow.sent.succeed()
-        if not self.flows:
-            return
-        rates = max_min(np.array([flow.route for flow in self.flows]), self.capacity)
-        for flow, rate in zip(self.flows, rates.tolist(), strict=True):
-            if rate != flow.rate:  # an unchanged rate keeps its finish, so that no rounding piles up
+        for flow, rate in zip(flows, self._rates([flow.route for flow in flows]), strict=True):
+            if rate != flow.rate:  # an unchanged rate keeps its end, so that no rounding piles up
                 flow.left -= flow.rate * (now - flow.since)
                 flow.rate, flow.since = rate, now
-                flow.finish = now + max(0.0, flow.left) / rate
-        self._version += 1
-        version = self._version
-        wake = self.clock.at(min(flow.finish for flow in self.flows))
-        wake.callbacks.append(lambda _: self._settle_later() if version == self._version else None)
+                flow.version += 1
+                end = self.clock.at(now + max(0.0, flow.left) / rate, (flow, flow.version))
+                end.callbacks.append(self._end)
+
+    def _rates(self, routes: list[tuple[int, int]]) -> list[float]:
+        if not routes:
+            return []
+        if len(routes) <= FEW:
+            return few_max_min(routes, self._plain)
+        return [float(rate) for rate in max_min(np.array(routes), self.capacity)]
+
+    def _touched(self) -> list[Flow]:
+        """Flows whose rate the changed links can have changed: those joined to them by shared links."""
+        links, flows = list(self._changed), dict[Flow, None]()
+        seen = set(links)
+        while links:
+            for flow in self._on[links.pop()]:
+                if flow not in flows:
+                    flows[flow] = None
+                    for link in flow.route:
+                        if link not in seen:
+                            seen.add(link)
+                            links.append(link)
+        return list(flows)

@@ -21,6 +21,8 @@ from toolkit.errors import UserError
 from toolkit.trace import Span, write_trace
 from toolkit.trace.chrome import write_chrome
 
+SHOWN_STEPS = 3  # the last ones, on a picture
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="experiment file (TOML)")
@@ -45,7 +47,9 @@ def main(args: argparse.Namespace) -> int:
     if seed < 0:
         raise UserError(f"--seed {seed}: a whole number >= 0 is wanted")
     spans: list[Span] | None = [] if args.trace or args.plot else None
-    result = run_plan(plan, seed, engine=args.engine, sink=None if spans is None else spans.append).to_json()
+    since = 0 if args.trace else max(0, plan.steps - SHOWN_STEPS)  # a picture needs no more
+    sink = None if spans is None else spans.append
+    result = run_plan(plan, seed, engine=args.engine, sink=sink, since=since).to_json()
     if args.json:
         write_json(args.json, result)
     if args.trace and spans is not None:
@@ -53,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     if args.plot and spans is not None:
         from simulator.timeline import draw  # matplotlib is slow to import
 
-        draw(args.plot, spans, result)
+        draw(args.plot, spans, result, SHOWN_STEPS)
     show(result, plan)
     return 0
 

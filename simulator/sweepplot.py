@@ -17,6 +17,7 @@ from toolkit.errors import UserError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 STYLES = ("-", "--", ":", "-.")
 MARKERS = "os^Dv<>P"
+WIDE = 20  # times between the fastest and the slowest point from which on the axis is logarithmic
 LINES = len(COLOURS) * len(STYLES)
 
 
@@ -26,19 +27,20 @@ def draw(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> No
     ticks = list(dict.fromkeys(row[first] for row in rows))
     lines: dict[str, list[tuple[int, float, float]]] = {}
     for row in rows:
-        label = ", ".join(f"{name.partition('.')[2]} {row[name]}" for name in others)
+        label = ", ".join(_said(name, row[name]) for name in others)
         lines.setdefault(label, []).append(
             (ticks.index(row[first]), row["iteration_time_s"] * 1e3, row["iteration_ci95_s"] * 1e3)
         )
     if len(lines) > LINES:
         raise UserError(f"--plot {path}: {len(lines)} lines: at most {LINES} can be told apart; sweep over fewer keys")
+    spread = [row["iteration_time_s"] * 1e3 for row in rows]
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for number, (label, points) in enumerate(lines.items()):
-        places, times, spreads = zip(*points, strict=True)
+        places, times, errors = zip(*points, strict=True)
         axes.errorbar(
             places,
             times,
-            spreads,
+            errors,
             capsize=3,
             label=label,
             color=COLOURS[number % len(COLOURS)],
@@ -47,8 +49,13 @@ def draw(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> No
         )
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_xlabel(first)
-    axes.set_yscale("log")
-    axes.set_ylabel("iteration time (ms, logarithmic)")
+    if max(spread) > WIDE * min(spread):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_ylabel("iteration time (ms, logarithmic)")
+    else:
+        axes.set_ylim(0, 1.05 * max(spread))
+        axes.set_ylabel("iteration time (ms)")
     axes.grid(axis="y", which="both", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if others:
@@ -59,3 +66,9 @@ def draw(path: Path, names: Sequence[str], rows: Sequence[dict[str, Any]]) -> No
         raise UserError(f"{path}: cannot be written: {error}") from None
     finally:
         plt.close(figure)
+
+
+def _said(name: str, value: str) -> str:
+    """A name or a quantity speaks for itself; a bare number needs its key."""
+    bare = value.replace(".", "").isdigit() or value in ("true", "false")
+    return f"{name.partition('.')[2]} {value}" if bare else value

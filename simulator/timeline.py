@@ -16,7 +16,6 @@ from matplotlib.patches import Patch
 from toolkit.errors import UserError
 from toolkit.trace import Span
 
-STEPS = 3  # shown of a run
 WORKERS = 16  # shown of a run
 # Okabe and Ito's colours, told apart by colour-blind readers
 COLOURS = {
@@ -40,13 +39,13 @@ SHARE_COLOURS = {
 }
 
 
-def draw(path: Path, spans: Sequence[Span], result: dict[str, Any]) -> None:
-    """Write a PNG: lanes of the last steps above, time shares below. UserError where it cannot be written."""
+def draw(path: Path, spans: Sequence[Span], result: dict[str, Any], steps: int) -> None:
+    """Write a PNG: lanes of the last `steps` steps above, time shares below. UserError where it cannot be written."""
     workers = min(result["workers"], WORKERS)
     figure, (lanes, bar) = plt.subplots(
         2, 1, figsize=(11, 2.6 + 0.5 * workers), height_ratios=[max(2.0, 0.6 * workers), 1], layout="constrained"
     )
-    _lanes(lanes, spans, workers, result)
+    _lanes(lanes, spans, workers, result, steps)
     _shares(bar, result["time_share"])
     try:
         figure.savefig(path, dpi=150)
@@ -56,8 +55,8 @@ def draw(path: Path, spans: Sequence[Span], result: dict[str, Any]) -> None:
         plt.close(figure)
 
 
-def _lanes(axes: Axes, spans: Sequence[Span], workers: int, result: dict[str, Any]) -> None:
-    first = max(0, result["steps"] - STEPS)
+def _lanes(axes: Axes, spans: Sequence[Span], workers: int, result: dict[str, Any], steps: int) -> None:
+    first = max(0, result["steps"] - steps)
     shown = [s for s in spans if s.step >= first and s.rank < workers and s.what in COLOURS]
     origin = min((s.start for s in shown), default=0.0)
     longest = max((s.end for s in shown), default=0.0) - origin

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import fast
-from simulator.job import simulate
+from simulator.job import run_plan, simulate
 from simulator.plan import build
 from toolkit.errors import UserError
 from toolkit.trace import RankSteps, summarize
@@ -153,3 +153,11 @@ def test_the_fast_path_says_why_it_refuses(make_profile, make_experiment):
     section = simulate(make_experiment(), make_profile()).sections["simulation"]
     assert section["engine"] == "fast"
     assert "exact" in section["why"]
+
+
+def test_spans_from_a_later_step_on(make_profile, make_experiment):
+    whole, late = [], []
+    for spans, since in ((whole, 0), (late, 4)):
+        run_plan(build(make_experiment(run={"steps": 6}), make_profile()), 1, sink=spans.append, since=since)
+    assert late == [span for span in whole if span.step >= 4]
+    assert {span.step for span in late} == {4, 5}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from simpy.events import AllOf
 
 from simulator.clock import Clock
-from simulator.network import Network, Topology, max_min
+from simulator.network import FEW, Network, Topology, few_max_min, max_min
 
 
 def topology(workers=4, per_host=1, bandwidth=1000.0, latency=0.5):
@@ -54,6 +54,16 @@ def test_max_min_law(pairs, capacity):
         assert any(full[i] and rate >= others[i] * (1 - 1e-9) for i in range(2))
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(5, 9)), min_size=1, max_size=12),
+    st.lists(st.floats(1.0, 100.0), min_size=10, max_size=10),
+)
+def test_plain_numbers_and_arrays_give_the_same_rates(pairs, capacity):
+    rates = max_min(np.array(pairs), np.array(capacity))
+    assert few_max_min(pairs, capacity) == pytest.approx(rates.tolist(), rel=1e-9)
+
+
 def test_a_flow_alone_takes_size_over_bandwidth():
     times, _ = finish_times(topology(), [(0.0, 0, 1, 500.0)])
     assert times == [0.5]
@@ -68,6 +78,12 @@ def test_a_late_flow_slows_an_early_one():
     # alone until 0.5 s, shared until the first is through at 1.5 s, then the second alone
     times, _ = finish_times(topology(), [(0.0, 0, 1, 1000.0), (0.5, 2, 1, 1000.0)])
     assert times == pytest.approx([1.5, 2.0], rel=1e-12)
+
+
+def test_many_flows_on_one_link_share_it():
+    senders = 2 * FEW
+    times, _ = finish_times(topology(senders + 1), [(0.0, 1 + i, 0, 1000.0) for i in range(senders)])
+    assert times == pytest.approx([float(senders)] * senders, rel=1e-9)
 
 
 def test_full_duplex():
