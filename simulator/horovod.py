@@ -22,18 +22,21 @@ UNCACHED_TREES = 4  # gather of lengths, gather of requests, broadcast of a leng
 
 @dataclass(frozen=True)
 class Cycle:
-    """period: s between ticks. tree_s: latency of one tree over all ranks. call_s: software cost of one operation."""
+    """period: s between ticks. tree_s: latency of one tree over all ranks. Software costs in s: call_s of an operation,
+    coordinate_s of a cycle that has any (waking the threads of all ranks, agreeing on what is ready).
+    """
 
     period: float
     tree_s: float
     call_s: float
+    coordinate_s: float = 0.0
 
     @classmethod
-    def of(cls, topology: Topology, cycle_time: float, call_s: float = 0.0) -> Cycle:
+    def of(cls, topology: Topology, cycle_time: float, call_s: float = 0.0, coordinate_s: float = 0.0) -> Cycle:
         latency = topology.latency if topology.hosts > 1 else topology.local_latency
         depth = math.ceil(math.log2(topology.workers)) if topology.workers > 1 else 0
         tree = depth * latency
-        return cls(max(cycle_time, tree), tree, call_s)
+        return cls(max(cycle_time, tree), tree, call_s, coordinate_s)
 
     def tick(self, origin: float, ready: float) -> float:
         """The first tick at or after `ready`, where ticks run from `origin` on."""
@@ -44,7 +47,7 @@ class Cycle:
 
     def coordination(self, cached: bool) -> float:
         """Seconds from a tick to the first operation of its batch."""
-        return self.tree_s if cached else (1 + UNCACHED_TREES) * self.tree_s
+        return self.coordinate_s + (self.tree_s if cached else (1 + UNCACHED_TREES) * self.tree_s)
 
     def following(self, tick: float, end: float) -> float:
         """The earliest next tick after a cycle that began at `tick` and whose operations ended at `end`."""

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.calibrate import wide_console
-from simulator.compute import derive, examples_of, load_device
 from simulator.job import simulate
+from simulator.plan import build
 from simulator.profile import Profile
 from toolkit import experiment as experiments
 from toolkit import registry, units
@@ -98,9 +98,7 @@ def sweep(
     """
     choices = list(dict.fromkeys([Choice("none"), *choices]))
     if profile is None:
-        data, device = experiment.data, load_device(experiment.cluster.device, f"{source}: [cluster] device")
-        examples = examples_of(data.name, data.sequence)
-        profile = derive(experiment.model.name, data.batch_size, examples, device)
+        profile = build(experiment, source=source).profile
     cells = []
     for count in workers:
         enough = _with_examples(experiment, profile, count)

@@ -1,4 +1,4 @@
-"""The measured host's own network from the exchanges of its runs: fixed cost, latency a message, bandwidth of a port.
+"""The measured host's own network from the exchanges of its runs: software costs, latency, bandwidth of a port.
 
 The numbers of messages and bytes are those that the simulator charges for the same exchange, so the constants mean the
 same when they are fitted and when they are used.
@@ -18,7 +18,7 @@ from simulator.observe import Exchanged
 from simulator.profile import NetworkFit
 from simulator.timing import Timing
 
-PRIOR = (1e-3, 2e-5, 5e-10)  # seconds a call, seconds a message, seconds a byte
+PRIOR = (1e-4, 1e-3, 2e-5, 5e-10)  # seconds a call, a cycle, a message, a byte
 FASTEST = 1e12  # bytes/s: what stands for "no cost a byte was seen"
 
 
@@ -31,25 +31,25 @@ def messages_and_bytes(exchange: Exchanged) -> tuple[float, float]:
     workers = exchange.workers
     only_latency = Topology(workers, workers, np.inf, 1.0, np.inf, 1.0)
     only_bytes = Topology(workers, workers, 1.0, 0.0, 1.0, 0.0)
-    coordination = Cycle.of(only_latency, 1.0).coordination(exchange.cached)
+    coordination = 0.0 if exchange.queued else Cycle.of(only_latency, 1.0).coordination(exchange.cached)
     return coordination + Timing(only_latency).seconds(kind, sizes), Timing(only_bytes).seconds(kind, sizes)
 
 
 def fit_network(exchanges: Sequence[Exchanged], cycle_s: float) -> tuple[NetworkFit | None, dict[str, Any]]:
-    """Fit call + messages * latency + bytes / bandwidth to the seconds of exchanges; None where there are too few.
+    """Fit call + coordinate + messages * latency + bytes / bandwidth to the seconds of exchanges; None for too few.
 
-    An exchange that was launched on an idle Horovod waits half a cycle on average until it is seen; that share is taken
-    out of the fixed cost. Runs of one size of job cannot tell latency from fixed cost: the prior's proportions decide,
-    and `fits` says so.
+    An exchange that was launched on an idle Horovod waits half a cycle on average until it is seen, and its cycle's
+    coordination; one that was queued behind another pays neither. Runs of one size of job with one exchange a step
+    cannot tell these apart: the prior's proportions decide, and `fits` says so.
     """
     usable = [e for e in exchanges if e.workers > 1]
     if len(usable) < 3:
         return None, {}
-    rows = [messages_and_bytes(e) for e in usable]
-    seconds = np.array([e.seconds for e in usable])
-    waited = np.array([0.0 if e.queued else cycle_s / 2 for e in usable])
-    design = np.array([[1.0, messages, size] for messages, size in rows])
-    fit = fit_nonnegative(design, np.maximum(seconds - waited, 1e-9), PRIOR)
-    call, latency, per_byte = fit.constants
+    rows = [(0.0 if e.queued else 1.0, *messages_and_bytes(e)) for e in usable]
+    waited = np.array([row[0] * cycle_s / 2 for row in rows])
+    seconds = np.maximum(np.array([e.seconds for e in usable]) - waited, 1e-9)
+    fit = fit_nonnegative(np.array([[1.0, *row] for row in rows]), seconds, PRIOR)
+    call, coordinate, latency, per_byte = fit.constants
     bandwidth = min(FASTEST, 1.0 / per_byte) if per_byte > 0 else FASTEST
-    return NetworkFit(latency, bandwidth, cycle_s, call), fit.note(("call_s", "latency_s", "seconds_per_byte"))
+    names = ("call_s", "coordinate_s", "latency_s", "seconds_per_byte")
+    return NetworkFit(latency, bandwidth, cycle_s, call, coordinate), fit.note(names)

@@ -246,7 +246,7 @@ def build(
         profile, assumptions = _derived(experiment, device, source)
     if profile.model != experiment.model.name:
         raise UserError(f"{source}: [model] name = '{experiment.model.name}': the profile is of '{profile.model}'")
-    call_s = profile.network.call_s if profile.network else 0.0
+    software = (profile.network.call_s, profile.network.coordinate_s) if profile.network else (0.0, 0.0)
     if host_network:
         experiment = _on_host(experiment, profile, source)
     topology = Topology.of(experiment.cluster)
@@ -263,7 +263,7 @@ def build(
         profile,
         topology,
         Timing(topology),
-        Cycle.of(topology, experiment.cluster.cycle_time, call_s),
+        Cycle.of(topology, experiment.cluster.cycle_time, *software),
         device,
         stretch,
         assumptions,

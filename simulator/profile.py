@@ -50,13 +50,15 @@ class NetworkFit:
     """The measured host's own network, so that a run can be simulated where it was measured.
 
     latency_s: of one message between two workers; bandwidth: bytes/s of one worker's port, each direction;
-    cycle_s: Horovod's cycle in force; call_s: fixed software cost of one exchange beside cycle and messages.
+    cycle_s: Horovod's cycle in force; call_s: fixed software cost of one exchange beside cycle and messages;
+    coordinate_s: that of one cycle with exchanges in it, however many.
     """
 
     latency_s: float
     bandwidth: float
     cycle_s: float
     call_s: float = 0.0
+    coordinate_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -229,4 +231,5 @@ def _network(row: Any, where: str) -> NetworkFit:
         bandwidth=_number(row["bandwidth"], f"{where}.bandwidth", above=0.0),
         cycle_s=_number(row["cycle_s"], f"{where}.cycle_s", above=0.0),
         call_s=_number(row.get("call_s", 0.0), f"{where}.call_s"),
+        coordinate_s=_number(row.get("coordinate_s", 0.0), f"{where}.coordinate_s"),
     )

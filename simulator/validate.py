@@ -108,6 +108,7 @@ def on_host_of(run: Run, profile: Profile) -> Profile:
         latency_s=network.latency_s * run.stretch,
         bandwidth=network.bandwidth / run.stretch,
         call_s=network.call_s * run.stretch,
+        coordinate_s=network.coordinate_s * run.stretch,
     )
     return dataclasses.replace(profile, network=shared)
 

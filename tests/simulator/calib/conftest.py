@@ -37,17 +37,17 @@ class Truth:
         default_factory=lambda: {"dense": (1e-5, 3e-10, 0.0), "sparse": (1e-5, 5e-10, 6e-9)}
     )
     optimize: tuple[float, float] = (5e-5, 2e-9)
-    call: float = 8e-4
+    call: float = 2e-4
+    coordinate: float = 8e-4
     latency: float = 3e-5
     bandwidth: float = 4e8
     noise: float = 0.0
     achieved: dict[str, float] = field(default_factory=lambda: {"topk": 1.0, "sidco-e": 1.1})
 
 
-def _exchange_seconds(truth: Truth, workers: int, wire: str, sizes: list[int], cached: bool) -> float:
+def _exchange_seconds(truth: Truth, workers: int, wire: str, sizes: list[int]) -> float:
     if workers == 1:
         return truth.call
-    trees = (1 if cached else 5) * int(np.ceil(np.log2(workers)))  # coordination, and negotiation of new sizes
     if wire == "dense" and sizes[0] >= 10_000:  # ring
         ways, port = 2 * (workers - 1), 2 * (workers - 1) / workers * sizes[0]
     elif wire == "dense":  # recursive doubling
@@ -56,7 +56,7 @@ def _exchange_seconds(truth: Truth, workers: int, wire: str, sizes: list[int], c
         ways, port = workers - 1, sum(sizes) - min(sizes)
     else:  # Bruck
         ways, port = int(np.ceil(np.log2(workers))), sum(sizes) - min(sizes)
-    return truth.call + (trees + ways) * truth.latency + port / truth.bandwidth
+    return truth.call + ways * truth.latency + port / truth.bandwidth
 
 
 class Writer:
@@ -123,9 +123,12 @@ class Writer:
     ) -> float:
         truth, sizes = self.truth, [size for _, size, _ in launched]
         ready = max(at for at, _, _ in launched)
-        begin = free if free > ready else ready + self.random.uniform(0, self.experiment.cluster.cycle_time)
-        cached = self.entry.wire == "dense" or self.entry.exact_count
-        end = begin + _exchange_seconds(truth, self.workers, self.entry.wire, sizes, cached)
+        begin = free
+        if free <= ready:  # the next cycle, its coordination, and the negotiation of new sizes
+            trees = 1 if self.entry.wire == "dense" or self.entry.exact_count else 5
+            begin = ready + self.random.uniform(0, self.experiment.cluster.cycle_time)
+            begin += truth.coordinate + trees * int(np.ceil(np.log2(self.workers))) * truth.latency
+        end = begin + _exchange_seconds(truth, self.workers, self.entry.wire, sizes)
         entries = sum(selected for _, _, selected in launched) if self.entry.wire == "sparse" else 0
         call, element, entry = truth.merge[self.entry.wire]
         for rank in range(self.workers):

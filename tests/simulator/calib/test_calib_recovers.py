@@ -61,19 +61,21 @@ def assert_constants(profile: Profile, truth, relative: float) -> None:
 
 
 def test_a_fit_recovers_the_constants_of_an_exact_trace(write_run, truth):
-    profile = calibrate(runs_of(write_run, truth))
+    truth.backward = (3e-5, 9e-5, 2e-5, 2e-5)  # so fast that exchanges queue, which tells calls from cycles
+    profile = calibrate(runs_of(write_run, truth, steps=80))
     assert_constants(profile, truth, relative=1e-3)
     cost, wanted = profile.compress["topk"], truth.compress["topk"]
     assert (cost.call_s, cost.element_s, cost.entry_s) == pytest.approx(wanted, rel=0.02)
     assert profile.network is not None
     for name, found, wanted in (
         ("call_s", profile.network.call_s, truth.call),
+        ("coordinate_s", profile.network.coordinate_s, truth.coordinate),
         ("latency_s", profile.network.latency_s, truth.latency),
         ("seconds_per_byte", 1 / profile.network.bandwidth, 1 / truth.bandwidth),
     ):  # the phase of Horovod's cycle is random, so these are known within their errors only
         error = profile.fits["network"]["constants"][name]["standard_error"]
         assert error < 0.5 * wanted
-        assert abs(found - wanted) < 4 * error
+        assert abs(found - wanted) < 4 * error + 0.02 * wanted
     assert profile.achieved["topk"] == pytest.approx(1.0)
     assert profile.achieved["sidco-e"] == pytest.approx(1.1, rel=0.03)
     assert profile.compute_cv == pytest.approx(0.0, abs=1e-6)
@@ -86,16 +88,25 @@ def test_a_fit_recovers_the_constants_through_noise(write_run, truth):
     assert 0.005 < profile.compute_cv < 0.05  # five independent stages of 5 % average out within a step
 
 
-def test_the_fixed_cost_of_an_exchange_is_found_less_half_a_cycle(write_run, truth):
-    run = load_run(write_run(truth, "fast", cluster={"cycle_time": 1e-4}, compression={"granularity": "layer"}))
+def test_the_fixed_costs_of_an_exchange_are_found_less_half_a_cycle(write_run, truth):
+    run = load_run(write_run(truth, "one", steps=100, compression={"granularity": "model"}))
     network = calibrate([run]).network
     assert network is not None
-    assert network.cycle_s == 1e-4
-    sizes = [exchange.bytes[0] for exchange in observe_exchanges(run)]
-    for size in (min(sizes), max(sizes)):
-        seconds = network.call_s + 8 * network.latency_s + 1.5 * size / network.bandwidth
-        wanted = truth.call + 8 * truth.latency + 1.5 * size / truth.bandwidth
-        assert seconds == pytest.approx(wanted, abs=6e-5)
+    assert network.cycle_s == 1e-3
+    size = sum(n for _, n in run.tensors) * 4
+    found = network.call_s + network.coordinate_s + 8 * network.latency_s + 1.5 * size / network.bandwidth
+    wanted = truth.call + truth.coordinate + 8 * truth.latency + 1.5 * size / truth.bandwidth
+    assert found == pytest.approx(wanted, abs=1e-4)  # 100 phases of a cycle of 1 ms average to 0.5 ± 0.03 ms
+
+
+def test_exchanges_behind_another_tell_what_a_cycle_costs(write_run, truth):
+    truth.backward = (3e-5, 9e-5, 2e-5, 2e-5)  # all buckets are ready before the first exchange is complete
+    run = load_run(write_run(truth, "burst", steps=100, compression={"granularity": "layer"}))
+    exchanges = observe_exchanges(run)
+    assert 0 < sum(e.queued for e in exchanges) < len(exchanges)
+    network = calibrate([run]).network
+    assert network is not None
+    assert network.coordinate_s + 2 * network.latency_s == pytest.approx(truth.coordinate + 2 * truth.latency, abs=1e-4)
 
 
 def test_bytes_in_the_observation_are_the_bytes_of_the_trace(write_run, truth):
