@@ -37,6 +37,7 @@ __all__ = [
     "Collected",
     "Moments",
     "add",
+    "block_scores_feedback",
     "capabilities",
     "collect_feedback",
     "collect_workspace",
@@ -49,8 +50,10 @@ __all__ = [
     "scatter_add",
     "settle",
     "simd",
+    "sparse_adam",
     "sparse_sgd",
     "tail_moments",
+    "take_blocks",
     "threshold_select",
     "threshold_select_feedback",
     "topk_select",
@@ -180,6 +183,17 @@ def settle(
     return kept
 
 
+def block_scores_feedback(gradient: Vector, residual: Vector, scores: Vector, threads: int = 1) -> None:
+    """residual += gradient; scores[b] = sum of |residual| over block b of 16 elements, one cache line."""
+    _kernels.block_scores_feedback(gradient, residual, scores, threads)
+
+
+def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector) -> int:
+    """Moves whole blocks of 16 out of residual, leaving zeros; returns the number of entries."""
+    count: int = _kernels.take_blocks(residual, blocks, indices, values)
+    return count
+
+
 def max_abs(x: Vector, threads: int = 1) -> float:
     """The largest |x|, 0.0 for an empty vector: one pass that only reads, the floor of what looks at every element."""
     largest: float = _kernels.max_abs(x, threads)
@@ -232,6 +246,26 @@ def sparse_sgd(
     """One SGD step on the listed places only; see cext.reference.sparse_sgd for the arithmetic."""
     numbers = (step, lr, momentum, dampening, weight_decay, nesterov, lazy_decay, threads)
     _kernels.sparse_sgd(parameters, momentum_buffer, last_touched, indices, values, *numbers)
+
+
+def sparse_adam(
+    parameters: Vector | None,
+    state: Vector,
+    indices: Vector,
+    values: Vector,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    own_age: bool = False,
+    threads: int = 1,
+) -> None:
+    """One Adam (decoupled: AdamW) step on the listed places only; see cext.reference.sparse_adam for the arithmetic."""
+    numbers = (step, lr, beta1, beta2, epsilon, weight_decay, decoupled, own_age, threads)
+    _kernels.sparse_adam(parameters, state, indices, values, *numbers)
 
 
 if os.environ.get("SANDTABLE_SIMD"):

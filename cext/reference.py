@@ -212,6 +212,33 @@ def settle(
     return len(kept)
 
 
+def block_scores_feedback(gradient: Vector, residual: Vector, scores: Vector, threads: int = 1) -> None:
+    """residual += gradient; scores (float32, ceil(n / 16)): sums of |residual| over blocks of 16, a cache line each.
+
+    The unit of StellaTrain's cache-aware thresholdv16. Added in halves (lane l to l + 8, then + 4, + 2, + 1), missing
+    elements of the last block as zeros, so that every instruction set gives the same bits; a NaN makes its score NaN.
+    """
+    residual += gradient
+    padded = np.zeros(16 * len(scores), np.float32)
+    padded[: len(residual)] = np.abs(residual)
+    lanes = padded.reshape(-1, 16)
+    for half in (8, 4, 2, 1):
+        lanes = lanes[:, :half] + lanes[:, half:]
+    scores[:] = lanes[:, 0]
+
+
+def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector) -> int:
+    """Moves the listed blocks (int32, strictly ascending) out of residual, which becomes 0 there.
+
+    indices, values receive every element of them, in order: 16 a block, fewer for the last. Returns their number.
+    """
+    every = (blocks.astype(np.int64)[:, None] * 16 + np.arange(16)).ravel()
+    every = every[every < len(residual)]
+    _write(residual, every, indices[: len(every)], values[: len(every)])
+    residual[every] = 0
+    return len(every)
+
+
 def max_abs(x: Vector, threads: int = 1) -> float:
     """The largest |x|, 0.0 for an empty vector, NaN if there is one."""
     return float(np.abs(x).max()) if len(x) else 0.0
@@ -308,3 +335,48 @@ def sparse_sgd(
         if last_touched is not None:
             last_touched[i] = step
         parameters[i] = parameters[i] - f32(lr) * g
+
+
+def sparse_adam(
+    parameters: Vector | None,
+    state: Vector,
+    indices: Vector,
+    values: Vector,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    own_age: bool = False,
+    threads: int = 1,
+) -> None:
+    """Adam on the listed places, in float32, in torch.optim.Adam's order (StellaTrain, SIGCOMM 2024; Kingma and Ba).
+
+    state (float32, 4 n) is {p, m, v, t} for each element, so that one place in memory serves one index; with
+    parameters = None p is the parameter, else parameters is and p is left alone. t counts the element's own updates:
+    t += 1; with weight_decay, p *= 1 - lr * weight_decay if decoupled (AdamW), else g += weight_decay * p;
+    m += (1 - beta1) * (g - m); v = beta2 * v + (1 - beta2) * g²;
+    p -= lr / (1 - beta1^s) * m / (sqrt(v) / sqrt(1 - beta2^s) + epsilon), with s = t if own_age else step (from 1).
+    """
+    rows = state.reshape(-1, 4)
+    _check_places(indices, len(rows))
+    f32 = np.float32
+    for i, v in zip(indices.tolist(), values, strict=True):
+        row, g = rows[i], v
+        row[3] += 1
+        count = float(row[3]) if own_age else float(step)
+        p = row[0] if parameters is None else parameters[i]
+        if weight_decay != 0 and decoupled:
+            p = p * f32(1.0 - lr * weight_decay)
+        elif weight_decay != 0:
+            g = g + f32(weight_decay) * p
+        row[1] = row[1] + f32(1.0 - beta1) * (g - row[1])
+        row[2] = f32(beta2) * row[2] + f32(1.0 - beta2) * (g * g)
+        denominator = np.sqrt(row[2]) / f32(math.sqrt(1.0 - beta2**count)) + f32(epsilon)
+        p = p - f32(lr / (1.0 - beta1**count)) * (row[1] / denominator)
+        if parameters is None:
+            row[0] = p
+        else:
+            parameters[i] = p

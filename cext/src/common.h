@@ -78,6 +78,8 @@ struct kernels {
   /* the elements of x[0..n) with keys in (low, high], as they are; writes up to 16 more than it returns */
   int64_t (*pack_between)(const float *x, int64_t n, int32_t low, int32_t high, float *found);
   void (*add)(const float *gradient, float *residual, int64_t n);
+  /* residual += gradient; scores of whole blocks */
+  void (*block_scores)(const float *gradient, float *residual, int64_t blocks, float *scores);
   int32_t (*max_key)(const float *x, int64_t n);
   void (*moments)(const float *x, int64_t n, struct moment_lanes *lanes);
   void (*moments_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);

@@ -101,6 +101,16 @@ static void sums_feedback(const float *gradient, float *residual, int64_t n, str
   moment_chunk(gradient, residual, n, lanes, true, false);
 }
 
+static void block_scores(const float *gradient, float *residual, int64_t blocks, float *scores) {
+  for (int64_t b = 0; b < blocks; b++) {
+    __builtin_prefetch(residual + b * LANES + AHEAD, 1);
+    __builtin_prefetch(gradient + b * LANES + AHEAD);
+    vec sum = v_add(v_load(residual + b * LANES), v_load(gradient + b * LANES));
+    v_store(residual + b * LANES, sum);
+    scores[b] = v_sum_halves(v_abs(sum));
+  }
+}
+
 static int32_t max_key(const float *x, int64_t n) {
   ivec largest[4] = {i_zero(), i_zero(), i_zero(), i_zero()};
   int64_t i = 0;

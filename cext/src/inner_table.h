@@ -8,6 +8,7 @@ const struct kernels ISA_KERNELS = {
     .pack_keys = pack_keys,
     .pack_between = pack_between,
     .add = add,
+    .block_scores = block_scores,
     .max_key = max_key,
     .moments = moments,
     .moments_feedback = moments_feedback,

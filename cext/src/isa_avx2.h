@@ -107,6 +107,14 @@ static inline __m256 mantissa_half(__m256 v) {
 }
 static inline vec v_mantissa(vec v) { return (vec){mantissa_half(v.a), mantissa_half(v.b)}; }
 
+/* lane l plus lane l + 8, then + 4, + 2, + 1 */
+static inline float v_sum_halves(vec v) {
+  __m256 eight = _mm256_add_ps(v.a, v.b);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 static inline ivec i_zero(void) { return (ivec){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 static inline ivec i_add(ivec x, ivec y) { return (ivec){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 static inline ivec i_max(ivec x, ivec y) { return (ivec){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }

@@ -71,6 +71,14 @@ static inline vec v_mantissa(vec v) {
   return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_set1_epi32(0x3f800000)));
 }
 
+/* lane l plus lane l + 8, then + 4, + 2, + 1 */
+static inline float v_sum_halves(vec v) {
+  __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
 static inline ivec i_zero(void) { return _mm512_setzero_si512(); }
 static inline ivec i_add(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
 static inline ivec i_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }

@@ -107,6 +107,14 @@ static inline vec v_mantissa(vec v) {
   return v;
 }
 
+/* lane l plus lane l + 8, then + 4, + 2, + 1 */
+static inline float v_sum_halves(vec v) {
+  for (int half = LANES / 2; half; half /= 2)
+    for (int l = 0; l < half; l++)
+      v.lane[l] += v.lane[l + half];
+  return v.lane[0];
+}
+
 static inline ivec i_zero(void) { return (ivec){{0}}; }
 static inline ivec i_add(ivec a, ivec b) {
   EACH_LANE a.lane[l] += b.lane[l];

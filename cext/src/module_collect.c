@@ -1,5 +1,6 @@
-/* cext._kernels, third part: sampling, collecting candidates with statistics, settling on a threshold. */
+/* cext._kernels, third part: sampling, collecting candidates with statistics, settling on a threshold, whole blocks. */
 #include "arguments.h"
+#include "blocks.h"
 #include "collect.h"
 #include "sample.h"
 #include "sparse.h"
@@ -158,8 +159,55 @@ METHOD(settle) {
   return finish(&call, NULL);
 }
 
+METHOD(block_scores_feedback) {
+  OPEN(block_scores_feedback, 4);
+  float *gradient, *residual, *scores;
+  int64_t n, residual_n, blocks;
+  int threads;
+  if (!take_vector(&call, args[0], "gradient", false, &gradient, &n) ||
+      !take_vector(&call, args[1], "residual", true, &residual, &residual_n) ||
+      !same_length(call.function, "gradient", n, "residual", residual_n) ||
+      !take_vector(&call, args[2], "scores", true, &scores, &blocks) ||
+      !same_length(call.function, "scores", blocks, "blocks of 16", blocks_of(n)) ||
+      !take_threads(call.function, args[3], &threads))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  block_scores(gradient, residual, n, scores, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
+}
+
+METHOD(take_blocks) {
+  OPEN(take_blocks, 4);
+  float *residual;
+  void *list;
+  int64_t n, taken = 0;
+  bool ascending;
+  struct payload out;
+  struct entries blocks = {.values = NULL};
+  if (!take_vector(&call, args[0], "residual", true, &residual, &n) ||
+      !take_array(&call, args[1], "blocks", INT32, false, &list, &blocks.count) ||
+      !take_entries(&call, args[2], args[3], true, &out.indices, &out.values, &out.capacity))
+    return finish(&call, NULL);
+  blocks.indices = list;
+  int64_t needed = min64(n, blocks.count * LANES), bad = find_bad_index(&blocks, blocks_of(n), &ascending);
+  if (bad >= 0 || !ascending)
+    PyErr_Format(PyExc_ValueError, "%s: blocks must ascend strictly within 0 to %lld", call.function,
+                 (long long)blocks_of(n) - 1);
+  else if (out.capacity < needed)
+    PyErr_Format(PyExc_ValueError, "%s: out indices has room for %lld, needed are %lld", call.function,
+                 (long long)out.capacity, (long long)needed);
+  if (PyErr_Occurred())
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  taken = take_blocks(residual, n, &blocks, out.indices, out.values);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, PyLong_FromLongLong(taken));
+}
+
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef collect_methods[] = {
-    ENTRY(sample), ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle), {NULL, NULL, 0, NULL},
+    ENTRY(sample),      ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle), ENTRY(block_scores_feedback),
+    ENTRY(take_blocks), {NULL, NULL, 0, NULL},
 };

@@ -51,6 +51,19 @@ struct sgd {
 
 void sparse_sgd(const struct sgd *sgd, const struct entries *list, bool ascending, int threads);
 
+/* Adam's state is one line of four floats an element, {p, m, v, t}: one place in memory for each listed index. t counts
+ * the element's own updates. */
+struct adam {
+  float *parameters; /* NULL: p of the state is the parameter */
+  float *state;
+  int64_t step; /* of the tensor, from 1 */
+  double lr, beta1, beta2, epsilon, weight_decay;
+  bool decoupled; /* AdamW's weight decay */
+  bool own_age;   /* bias correction by t instead of step */
+};
+
+void sparse_adam(const struct adam *adam, const struct entries *list, bool ascending, int threads);
+
 /* Position of the first entry whose place was last touched after `step`, or -1. */
 int64_t find_future_touch(const struct sgd *sgd, const struct entries *list);
 
