@@ -1,0 +1,145 @@
+"""`python -m toolkit bench`: each goal beside its measured ratio; `--check-goals` fails unless all hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from toolkit.bench.goals import LARGE, LARGE_GOALS, STATISTICAL, WARM_LIMIT_S, WARM_SIZE, Goal
+from toolkit.bench.sides import Sides
+from toolkit.gradients import methods
+from toolkit.gradients.microbench import parse_densities, parse_sizes
+from toolkit.gradients.timing import Times
+from toolkit.runfolder import environment
+
+SLOW = ("torch", "np.")  # peers that take seconds: fewer rounds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One goal at one size and density. ratio: median over the rounds; low, high: the extremes of the rounds."""
+
+    side: str
+    base: str
+    elements: int
+    density: float
+    goal: float
+    faster: bool
+    ratio: float
+    low: float
+    high: float
+    holds: bool
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m toolkit bench", description="Speed goals against measured ratios.")
+    parser.add_argument("--sizes", default="0.27M,25.6M", help="elements of the vectors (default 0.27M,25.6M)")
+    parser.add_argument("--densities", default="0.1,0.01,0.001", help="among 0.1, 0.01 and 0.001")
+    parser.add_argument("--threads", type=int, default=2, help="threads of kernels and peers (default 2)")
+    parser.add_argument("--rounds", type=int, default=9, help="timed rounds (default 9; slow peers take 3)")
+    parser.add_argument("--only", default="", help="sides whose name holds this text")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the outcomes and the machine")
+    parser.add_argument("--check-goals", action="store_true", help="exit with 1 unless every goal holds")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    args = arguments(argv)
+    sizes, densities = parse_sizes(args.sizes), parse_densities(args.densities)
+    outcomes: list[Outcome] = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("measuring", total=len(sizes) * len(densities))
+        for n in sizes:
+            for density in densities:
+                outcomes += measure(n, density, args)
+                progress.advance(task)
+    Console(width=110).print(table(outcomes))
+    missed = [outcome for outcome in outcomes if not outcome.holds]
+    print(f"{len(outcomes) - len(missed)} of {len(outcomes)} goals hold")
+    if args.json:
+        content = {"schema": "sandtable-bench/1", "threads": args.threads, "rounds": args.rounds}
+        content |= {"environment": environment(), "outcomes": [asdict(outcome) for outcome in outcomes]}
+        args.json.write_text(json.dumps(content, indent=1))
+    return 1 if missed and args.check_goals else 0
+
+
+def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
+    """All goals of one size and density; sides that share a base are timed in turn with it."""
+    if n <= WARM_SIZE:
+        return warm(n, density, args)
+    if n < LARGE:
+        return []
+    sides = Sides(n, density, args.threads, args.seed)
+    sides.validate()
+    for name in STATISTICAL:
+        methods.validate(name, methods.torch.from_numpy(sides.x[:50_000].copy()), density, args.threads)
+    goals = [goal for goal in LARGE_GOALS if density in goal.limits and args.only in goal.side]
+    return [ratio_of(sides, goal, density, args.rounds) for goal in goals]
+
+
+def ratio_of(sides: Sides, goal: Goal, density: float, rounds: int) -> Outcome:
+    """Time side and base in turn; the ratio of each round, its median and extremes."""
+    times = {goal.side: Times(), goal.base: Times()}
+    rounds = min(rounds, 3) if goal.base.startswith(SLOW) else rounds
+    for turn in range(rounds + 1):
+        for name, time in times.items():
+            sides.prepare(name)
+            time.measure(sides.call(name))
+        if turn == 0:  # the first turn warms up
+            for time in times.values():
+                time.seconds.clear()
+    side, base = times[goal.side].seconds, times[goal.base].seconds
+    ratios = [(b / s if goal.faster else s / b) for s, b in zip(side, base, strict=True)]
+    median, limit = statistics.median(ratios), goal.limits[density]
+    spread = (min(ratios), max(ratios))
+    size = sides.x.size
+    return Outcome(
+        goal.side, goal.base, size, density, limit, goal.faster, median, *spread, holds=goal.holds(median, density)
+    )
+
+
+def warm(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
+    """A vector that fits the cache, one thread: the time of a call over the limit."""
+    sides = Sides(n, density, 1, args.seed)
+    sides.validate()
+    outcomes = []
+    for name in ("threshold select", "exact top-k"):
+        if args.only not in name:
+            continue
+        call, time = sides.call(name), Times()
+        for turn in range(20 + args.rounds * 20):
+            time.measure(call)
+            if turn == 20:
+                time.seconds.clear()
+        ratios = [seconds / WARM_LIMIT_S for seconds in time.seconds]
+        median = statistics.median(ratios)
+        spread = (min(ratios), max(ratios))
+        outcomes.append(Outcome(name, "40 µs, warm", n, density, 1.0, False, median, *spread, holds=median <= 1.0))
+    return outcomes
+
+
+def table(outcomes: list[Outcome]) -> Table:
+    rows = Table(title="median ratio of paired rounds; ≤: at most so many times the base, ≥: so many times faster")
+    for name in ("side", "base", "elements", "density", "goal", "measured", "min–max", ""):
+        rows.add_column(name, justify="left" if name in ("side", "base", "") else "right")
+    for o in outcomes:
+        goal = f"{'≥' if o.faster else '≤'} {o.goal:g}"
+        rows.add_row(
+            o.side,
+            o.base,
+            f"{o.elements / 1e6:g} M",
+            f"{o.density:g}",
+            goal,
+            f"{o.ratio:.2f}",
+            f"{o.low:.2f}–{o.high:.2f}",
+            "holds" if o.holds else "[red]missed[/red]",
+        )
+    return rows
