@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 # contraction to fused multiply-add: every instruction set must give the same bits.
 COMMON = ["-std=c11", "-O3", "-g0", "-fno-math-errno", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 INSTRUCTION_SETS = {
-    "kernels_avx2.c": ["-mavx2", "-mbmi", "-mbmi2", "-mpopcnt"],
+    "kernels_avx2.c": ["-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mpopcnt"],
     "kernels_avx512.c": [
         *["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vbmi2", "-mbmi", "-mbmi2", "-mpopcnt"],
         "-mprefer-vector-width=512",

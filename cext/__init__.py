@@ -188,9 +188,9 @@ def block_scores_feedback(gradient: Vector, residual: Vector, scores: Vector, th
     _kernels.block_scores_feedback(gradient, residual, scores, threads)
 
 
-def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector) -> int:
+def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1) -> int:
     """Moves whole blocks of 16 out of residual, leaving zeros; returns the number of entries."""
-    count: int = _kernels.take_blocks(residual, blocks, indices, values)
+    count: int = _kernels.take_blocks(residual, blocks, indices, values, threads)
     return count
 
 

@@ -100,7 +100,7 @@ def thresholdv16_feedback(b: Bench) -> int:
     b.module.block_scores_feedback(b.gradient, b.residual, scores, b.threads)
     room = b.room["blocks"], b.room["block_values"], b.room["workspace"]
     b.module.topk_select(scores, blocks, *room, b.threads)
-    return int(b.module.take_blocks(b.residual, b.room["blocks"], *b.payload()))
+    return int(b.module.take_blocks(b.residual, b.room["blocks"], *b.payload(), b.threads))
 
 
 def _stages(density: float) -> list[float]:

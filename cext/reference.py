@@ -227,7 +227,7 @@ def block_scores_feedback(gradient: Vector, residual: Vector, scores: Vector, th
     scores[:] = lanes[:, 0]
 
 
-def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector) -> int:
+def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1) -> int:
     """Moves the listed blocks (int32, strictly ascending) out of residual, which becomes 0 there.
 
     indices, values receive every element of them, in order: 16 a block, fewer for the last. Returns their number.

@@ -1,7 +1,7 @@
 #include "blocks.h"
 #include "parallel.h"
 
-enum { CHUNK = 4 * TILE };
+enum { CHUNK = 4 * TILE, TAKEN = 8192 };
 
 struct job {
   const struct kernels *kernels;
@@ -32,15 +32,37 @@ void block_scores(const float *gradient, float *residual, int64_t n, float *scor
   run_workers(scores_worker, &job, useful_threads(n, CHUNK, threads));
 }
 
-int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, int32_t *indices, float *values) {
-  int64_t taken = 0;
-  for (int64_t i = 0; i < blocks->count; i++) {
-    int64_t start = (int64_t)blocks->indices[i] * LANES, length = min64(LANES, n - start);
-    for (int64_t l = 0; l < length; l++)
-      indices[taken + l] = (int32_t)(start + l);
-    memcpy(values + taken, residual + start, (size_t)length * sizeof *values);
-    memset(residual + start, 0, (size_t)length * sizeof *residual);
-    taken += length;
+struct taking {
+  float *residual, *values;
+  int32_t *indices;
+  const struct entries *blocks;
+  int64_t n;
+  struct tasks chunks;
+};
+
+/* Every block but the vector's last is whole, so block i of the list begins at entry 16 i. */
+static void take_worker(void *context) {
+  struct taking *job = context;
+  const int32_t *list = job->blocks->indices;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
+    int64_t end = min64(job->blocks->count, (c + 1) * TAKEN);
+    for (int64_t i = c * TAKEN; i < end; i++) {
+      int64_t start = (int64_t)list[i] * LANES, length = min64(LANES, job->n - start);
+      __builtin_prefetch(job->residual + (int64_t)list[min64(i + 16, end - 1)] * LANES, 1);
+      for (int64_t l = 0; l < length; l++)
+        job->indices[i * LANES + l] = (int32_t)(start + l);
+      memcpy(job->values + i * LANES, job->residual + start, (size_t)length * sizeof *job->values);
+      memset(job->residual + start, 0, (size_t)length * sizeof *job->residual);
+    }
   }
-  return taken;
+}
+
+int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, int32_t *indices, float *values,
+                    int threads) {
+  struct taking job = {.residual = residual, .values = values, .indices = indices, .blocks = blocks, .n = n};
+  job.chunks.count = (blocks->count + TAKEN - 1) / TAKEN;
+  run_workers(take_worker, &job, useful_threads(blocks->count, TAKEN, threads));
+  if (blocks->count == 0)
+    return 0;
+  return (blocks->count - 1) * LANES + min64(LANES, n - (int64_t)blocks->indices[blocks->count - 1] * LANES);
 }

@@ -12,6 +12,7 @@ void block_scores(const float *gradient, float *residual, int64_t n, float *scor
 
 /* Moves the listed blocks out of residual: all their elements, in order; zero is left. Returns the entries: 16 a block,
  * fewer for the last of the vector. Needs room for that many and indices below blocks_of(n). */
-int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, int32_t *indices, float *values);
+int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, int32_t *indices, float *values,
+                    int threads);
 
 #endif

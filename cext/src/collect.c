@@ -17,6 +17,20 @@ static void collect_between(const struct kernels *kernels, const float *x, int64
     memcpy(c->between + place, found, (size_t)count * sizeof *found);
 }
 
+/* The stages look only at what reaches the lowest bracket: a quarter of a vector at SIDCo's first stage. */
+static void sum_stages(const struct kernels *kernels, const float *x, int64_t n, struct collector *c,
+                       struct tile_sums *sums) {
+  float survivors[SUB_TILE + LANES];
+  int32_t lowest = INT32_MAX;
+  for (int m = 0; m < c->stages; m++)
+    lowest = c->stage[m].low_key < lowest ? c->stage[m].low_key : lowest;
+  int64_t count = c->stages ? kernels->pack_values(x, n, lowest, survivors) : 0;
+  for (int m = 0; m < c->stages; m++) {
+    kernels->tail(survivors, count, c->stage[m].high, c->stage[m].high_key, &sums->tails[m]);
+    collect_between(kernels, survivors, count, &c->stage[m], c);
+  }
+}
+
 /* A sub-tile is added and summed, then looked at again in the first cache for each stage and for the candidates. */
 int64_t collect_piece(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t end,
                       struct packing *p) {
@@ -28,10 +42,7 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *s, 
     if (at % TILE == 0)
       clear_moments(&sums->moments), memset(sums->tails, 0, sizeof sums->tails);
     (c->logs ? kernels->moments_feedback : kernels->sums_feedback)(s->gradient + at, x, n, &sums->moments);
-    for (int m = 0; m < c->stages; m++) {
-      kernels->tail(x, n, c->stage[m].high, c->stage[m].high_key, &sums->tails[m]);
-      collect_between(kernels, x, n, &c->stage[m], c);
-    }
+    sum_stages(kernels, x, n, c, sums);
     p->base = at;
     kernels->pack_zero(x, n, p);
   }

@@ -75,6 +75,8 @@ struct kernels {
                           struct packing *pack);
   /* the keys of x[0..n) that are at most `limit`; writes up to 16 more than it returns */
   int64_t (*pack_keys)(const float *x, int64_t n, int32_t limit, int32_t *keys);
+  /* the elements of x[0..n) with keys above `key`; writes up to 16 more than it returns */
+  int64_t (*pack_values)(const float *x, int64_t n, int32_t key, float *found);
   /* the elements of x[0..n) with keys in (low, high], as they are; writes up to 16 more than it returns */
   int64_t (*pack_between)(const float *x, int64_t n, int32_t low, int32_t high, float *found);
   void (*add)(const float *gradient, float *residual, int64_t n);

@@ -24,8 +24,7 @@ static void fold_mantissas(struct moment_lanes *lanes) {
 static inline __attribute__((always_inline)) void moment_blocks(const float *gradient, float *x, int64_t blocks,
                                                                 struct moment_lanes *lanes, bool feedback, bool logs) {
   dvec sum_abs = d_load(lanes->sum_abs), sum_squares = d_load(lanes->sum_squares), mantissa = d_load(lanes->mantissa);
-  ivec exponent = i_zero(), largest = i_zero();
-  int64_t nonzero = 0;
+  ivec exponent = i_zero(), largest = i_zero(), nonzero = i_zero();
   for (int64_t i = 0; i < blocks * LANES; i += LANES) {
     __builtin_prefetch(x + i + AHEAD, feedback);
     vec v = v_load(x + i);
@@ -36,10 +35,10 @@ static inline __attribute__((always_inline)) void moment_blocks(const float *gra
     }
     vec a = v_abs(v), shifted = v_plus(a, LOG_EPSILON);
     dvec wide = d_widen(a);
-    nonzero += __builtin_popcount(v_greater(v, 0));
+    nonzero = i_count_nonzero(nonzero, v);
     largest = i_max(largest, v_key(v));
     sum_abs = d_add(sum_abs, wide);
-    sum_squares = d_add(sum_squares, d_mul(wide, wide));
+    sum_squares = d_add_exact_square(sum_squares, wide);
     if (logs) {
       exponent = i_add(exponent, v_exponent(shifted));
       mantissa = d_mul(mantissa, d_widen(v_mantissa(shifted)));
@@ -48,12 +47,13 @@ static inline __attribute__((always_inline)) void moment_blocks(const float *gra
   d_store(lanes->sum_abs, sum_abs);
   d_store(lanes->sum_squares, sum_squares);
   d_store(lanes->mantissa, mantissa);
-  lanes->nonzero += nonzero;
-  int32_t exponents[LANES], keys[LANES];
+  int32_t exponents[LANES], keys[LANES], nonzeros[LANES];
+  i_store(nonzeros, nonzero);
   i_store(exponents, exponent);
   i_store(keys, largest);
   for (int l = 0; l < LANES; l++) {
     lanes->exponent += exponents[l];
+    lanes->nonzero += nonzeros[l];
     lanes->max_key = keys[l] > lanes->max_key ? keys[l] : lanes->max_key;
   }
 }

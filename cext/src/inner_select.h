@@ -125,6 +125,20 @@ static int64_t pack_keys(const float *x, int64_t n, int32_t limit, int32_t *keys
   return packed;
 }
 
+static int64_t pack_values(const float *x, int64_t n, int32_t key, float *found) {
+  int64_t i = 0, packed = 0;
+  for (; i + LANES <= n; i += LANES) {
+    vec v = v_load(x + i);
+    uint32_t mask = v_greater(v, key);
+    v_compress_values(v, mask, found + packed);
+    packed += __builtin_popcount(mask);
+  }
+  for (; i < n; i++)
+    if (key_of(x[i]) > key)
+      found[packed++] = x[i];
+  return packed;
+}
+
 static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high, float *found) {
   int64_t i = 0, packed = 0;
   for (; i + LANES <= n; i += LANES) {

@@ -6,6 +6,7 @@ const struct kernels ISA_KERNELS = {
     .pack_feedback = pack_feedback,
     .pack_entries = pack_entries,
     .pack_keys = pack_keys,
+    .pack_values = pack_values,
     .pack_between = pack_between,
     .add = add,
     .block_scores = block_scores,

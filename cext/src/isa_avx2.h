@@ -89,6 +89,14 @@ static inline vec v_zero_at(vec v, uint32_t mask) {
   return (vec){zero_half(v.a, mask & 0xff), zero_half(v.b, mask >> 8)};
 }
 
+static inline __m256i count_half(__m256i count, __m256i key) {
+  return _mm256_sub_epi32(count, _mm256_cmpgt_epi32(key, _mm256_setzero_si256()));
+}
+/* counts lanes that are not 0 */
+static inline ivec i_count_nonzero(ivec count, vec v) {
+  ivec k = v_key(v);
+  return (ivec){count_half(count.a, k.a), count_half(count.b, k.b)};
+}
 static inline vec v_abs(vec v) {
   ivec k = v_key(v);
   return (vec){_mm256_castsi256_ps(k.a), _mm256_castsi256_ps(k.b)};
@@ -141,6 +149,11 @@ static inline dvec d_add(dvec x, dvec y) {
 }
 static inline dvec d_mul(dvec x, dvec y) {
   return (dvec){_mm256_mul_pd(x.a, y.a), _mm256_mul_pd(x.b, y.b), _mm256_mul_pd(x.c, y.c), _mm256_mul_pd(x.d, y.d)};
+}
+/* sum + a * a for a that came from floats: the square is exact in double, so fusing changes no bit */
+static inline dvec d_add_exact_square(dvec sum, dvec a) {
+  return (dvec){_mm256_fmadd_pd(a.a, a.a, sum.a), _mm256_fmadd_pd(a.b, a.b, sum.b), _mm256_fmadd_pd(a.c, a.c, sum.c),
+                _mm256_fmadd_pd(a.d, a.d, sum.d)};
 }
 static inline __m256d excess_quarter(__m256d a, __m256d t) {
   return _mm256_and_pd(_mm256_cmp_pd(a, t, _CMP_NLE_UQ), _mm256_sub_pd(a, t));

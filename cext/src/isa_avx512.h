@@ -61,6 +61,11 @@ static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *i
 }
 static inline vec v_zero_at(vec v, uint32_t mask) { return _mm512_maskz_mov_ps((__mmask16)~mask, v); }
 
+/* counts lanes that are not 0 */
+static inline ivec i_count_nonzero(ivec count, vec v) {
+  __mmask16 mask = _mm512_test_epi32_mask(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK));
+  return _mm512_mask_add_epi32(count, mask, count, _mm512_set1_epi32(1));
+}
 static inline vec v_abs(vec v) { return _mm512_castsi512_ps(v_key(v)); }
 static inline vec v_plus(vec v, float constant) { return _mm512_add_ps(v, _mm512_set1_ps(constant)); }
 static inline ivec v_exponent(vec v) {
@@ -94,6 +99,10 @@ static inline dvec d_widen(vec v) {
 }
 static inline dvec d_add(dvec x, dvec y) { return (dvec){_mm512_add_pd(x.a, y.a), _mm512_add_pd(x.b, y.b)}; }
 static inline dvec d_mul(dvec x, dvec y) { return (dvec){_mm512_mul_pd(x.a, y.a), _mm512_mul_pd(x.b, y.b)}; }
+/* sum + a * a for a that came from floats: the square is exact in double, so fusing changes no bit */
+static inline dvec d_add_exact_square(dvec sum, dvec a) {
+  return (dvec){_mm512_fmadd_pd(a.a, a.a, sum.a), _mm512_fmadd_pd(a.b, a.b, sum.b)};
+}
 /* a - t where a > t or a is NaN, else 0 */
 static inline dvec d_excess(dvec x, double t) {
   const __m512d c = _mm512_set1_pd(t);

@@ -85,6 +85,12 @@ static inline vec v_zero_at(vec v, uint32_t mask) {
   return v;
 }
 
+/* counts lanes that are not 0 */
+static inline ivec i_count_nonzero(ivec count, vec v) {
+  ivec k = v_key(v);
+  EACH_LANE count.lane[l] += k.lane[l] > 0;
+  return count;
+}
 static inline vec v_abs(vec v) {
   ivec k = v_key(v);
   memcpy(&v, &k, sizeof v);
@@ -144,6 +150,11 @@ static inline dvec d_add(dvec a, dvec b) {
 static inline dvec d_mul(dvec a, dvec b) {
   EACH_LANE a.lane[l] *= b.lane[l];
   return a;
+}
+/* sum + a * a for a that came from floats: the square is exact in double */
+static inline dvec d_add_exact_square(dvec sum, dvec a) {
+  EACH_LANE sum.lane[l] += a.lane[l] * a.lane[l];
+  return sum;
 }
 /* a - t where a > t or a is NaN, else 0 */
 static inline dvec d_excess(dvec a, double t) {

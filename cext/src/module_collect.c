@@ -178,7 +178,8 @@ METHOD(block_scores_feedback) {
 }
 
 METHOD(take_blocks) {
-  OPEN(take_blocks, 4);
+  OPEN(take_blocks, 5);
+  int threads;
   float *residual;
   void *list;
   int64_t n, taken = 0;
@@ -187,7 +188,8 @@ METHOD(take_blocks) {
   struct entries blocks = {.values = NULL};
   if (!take_vector(&call, args[0], "residual", true, &residual, &n) ||
       !take_array(&call, args[1], "blocks", INT32, false, &list, &blocks.count) ||
-      !take_entries(&call, args[2], args[3], true, &out.indices, &out.values, &out.capacity))
+      !take_entries(&call, args[2], args[3], true, &out.indices, &out.values, &out.capacity) ||
+      !take_threads(call.function, args[4], &threads))
     return finish(&call, NULL);
   blocks.indices = list;
   int64_t needed = min64(n, blocks.count * LANES), bad = find_bad_index(&blocks, blocks_of(n), &ascending);
@@ -200,7 +202,7 @@ METHOD(take_blocks) {
   if (PyErr_Occurred())
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  taken = take_blocks(residual, n, &blocks, out.indices, out.values);
+  taken = take_blocks(residual, n, &blocks, out.indices, out.values, threads);
   Py_END_ALLOW_THREADS;
   return finish(&call, PyLong_FromLongLong(taken));
 }

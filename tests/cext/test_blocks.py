@@ -46,6 +46,19 @@ def test_taken_blocks_conserve(level, n, make, room, same):
         assert np.array_equal(got, wanted)
 
 
+def test_threads_take_the_same_blocks(level, make, room, same):
+    n = 700_003
+    blocks = np.arange(1, -(-n // 16), 2, dtype=np.int32)
+    outcomes = []
+    for threads in (1, 2):
+        residual, payload = make(n), room(n)
+        outcomes.append((cext.take_blocks(residual, blocks, *payload, threads), residual, *payload))
+    assert outcomes[0][0] == outcomes[1][0]
+    assert np.array_equal(outcomes[0][2], outcomes[1][2])
+    assert same(outcomes[0][1], outcomes[1][1])
+    assert same(outcomes[0][3], outcomes[1][3])
+
+
 @pytest.mark.parametrize("blocks", [[-1], [7], [1, 1], [2, 1]])
 def test_wrong_blocks_are_refused(blocks, make, room):
     residual = make(100)
