@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from simpy.events import AllOf, Event
 
 from simulator.clock import LATE, Clock
+from simulator.disturb import happen
 from simulator.fold import Fold, Jitter, outcome
 from simulator.network import Network
 from simulator.plan import Plan
@@ -55,6 +56,7 @@ class Engine:
         """Simulate all steps; the fold of all workers."""
         workers = [self.clock.process(self._worker(rank)) for rank in range(self.plan.topology.workers)]
         self.clock.process(self._background())
+        happen(self.clock, self.network, self.plan.scenario)
         self.clock.run(until=AllOf(self.clock, workers))
         return self.fold
 

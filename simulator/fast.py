@@ -24,6 +24,8 @@ def refusal(plan: Plan, *, traced: bool, flows: bool) -> str | None:
         return "a trace is asked for, which only the event engine writes"
     if flows:
         return "exchanges are asked for as flows on links"
+    if plan.scenario.contended:
+        return "links change their rate or carry other traffic while exchanges are under way"
     if plan.experiment.sync.policy != "bsp":
         return f"[sync] policy = '{plan.experiment.sync.policy}' has no barrier behind which steps collapse"
     return None
@@ -54,13 +56,14 @@ def run(plan: Plan, seed: int) -> Fold:
     fold = Fold(plan, row_of)
     start, origin = np.zeros(len(rows)), 0.0
     history: list[_After] = []
-    every, known = plan.experiment.checkpoint.every, dict[tuple[int, float, bytes], _After]()
+    every, known = plan.experiment.checkpoint.every, dict[tuple[int, float, bytes, bytes], _After]()
     for number in range(plan.steps):
         step = plan.step(number)
-        key = (id(step), origin, start.tobytes())
+        factor = jitter.factors(number)[rows]
+        key = (id(step), origin, start.tobytes(), factor.tobytes())
         after = known.get(key)
         if after is None:
-            after = _step(plan, step, rows, (start, origin), jitter.factors(number)[rows])
+            after = _step(plan, step, rows, (start, origin), factor)
             if not plan.compute_cv and len(known) < REMEMBERED:
                 known[key] = after
         history.append(after)
@@ -103,6 +106,9 @@ def _rows(plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     rank = np.arange(workers)
     if plan.compute_cv:
         return rank, rank
-    traits = np.stack([plan.slowdown, rank < plan.profile.examples % workers], axis=1)
+    special = np.zeros(workers)
+    for slow in plan.scenario.slow_workers:  # a row of its own
+        special[slow.worker] = 1 + slow.worker
+    traits = np.stack([plan.slowdown, special, rank < plan.profile.examples % workers], axis=1)
     _, first, row_of = np.unique(traits, axis=0, return_index=True, return_inverse=True)
     return first, row_of.reshape(workers)

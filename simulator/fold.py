@@ -25,7 +25,7 @@ class Jitter:
     CHUNK = 256
 
     def __init__(self, plan: Plan, seed: int) -> None:
-        self.slowdown = plan.slowdown
+        self.plan = plan
         cv = plan.compute_cv
         self.sigma = float(np.sqrt(np.log1p(cv * cv)))
         workers = plan.topology.workers
@@ -35,14 +35,17 @@ class Jitter:
 
     def factors(self, step: int) -> Array:
         """Factors of all workers in `step`, (workers,); steps are asked for in nearly ascending order."""
+        slowdown, slow = self.plan.slowdown, self.plan.scenario.factors(step, len(self.plan.slowdown))
+        if slow is not None:
+            slowdown = slowdown * slow
         if not self._streams:
-            return self.slowdown
+            return slowdown
         number, row = divmod(step, self.CHUNK)
         if number not in self._chunks:
             normal = np.stack([stream.standard_normal(self.CHUNK) for stream in self._streams], axis=1)
-            self._chunks[number] = np.exp(self.sigma * normal - self.sigma**2 / 2) * self.slowdown
+            self._chunks[number] = np.exp(self.sigma * normal - self.sigma**2 / 2)
             self._chunks.pop(number - 2, None)
-        return self._chunks[number][row]
+        return np.asarray(self._chunks[number][row] * slowdown)
 
 
 @dataclass

@@ -42,15 +42,17 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
     """Simulate a resolved run (see `simulate`); `sink` takes the spans from step `since` on."""
     if engine not in ENGINES:
         raise UserError(f"--engine {engine}: allowed are {', '.join(ENGINES)}")
+    flows = engine == "flows" or (engine in ("auto", "events") and plan.scenario.contended)
     why_not = fast.refusal(plan, traced=sink is not None, flows=engine == "flows")
     if engine == "fast" and why_not:
         raise UserError(f"--engine fast: {why_not}")
     if engine in ("auto", "fast") and why_not is None:
         fold, used, why = fast.run(plan, seed), "fast", "exact here: BSP, exchanges one at a time on idle links"
     else:
-        fold = Engine(plan, seed, sink=sink, since=since, flows=engine == "flows").run()
-        used, why = ("flows" if engine == "flows" else "events"), why_not or "asked for"
+        fold = Engine(plan, seed, sink=sink, since=since, flows=flows).run()
+        used, why = ("flows" if flows else "events"), why_not or "asked for"
     result = summarize(fold.ranks(), seed=seed, samples=plan.samples(), phase=plan.experiment.sync.policy)
+    result.events.extend(plan.scenario.events())
     result.sections["simulation"] = {"engine": used, "why": why, **_section(plan, fold, result)}
     return result
 

@@ -7,6 +7,7 @@ was sent. Links are full duplex. Workers of one host talk over their own local p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from simpy.events import Event
 
 from simulator.clock import LATE, Clock
 from toolkit.experiment import ClusterSection
+
+Route = tuple[int, ...]  # the links that a message occupies
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Topology:
     latency: float
     local_bandwidth: float
     local_latency: float
+    host_bandwidths: tuple[float, ...] = ()  # of each host, where they differ
 
     @classmethod
     def of(cls, cluster: ClusterSection) -> Topology:
@@ -46,9 +50,12 @@ class Topology:
 
     def capacities(self) -> NDArray[np.float64]:
         """bytes/s of every link: hosts' outgoing, hosts' incoming, workers' local outgoing, local incoming."""
-        return np.concatenate(
-            [np.full(2 * self.hosts, self.bandwidth), np.full(2 * self.workers, self.local_bandwidth)]
-        )
+        hosts = self.rates()
+        return np.concatenate([hosts, hosts, np.full(2 * self.workers, self.local_bandwidth)])
+
+    def rates(self) -> NDArray[np.float64]:
+        """bytes/s of every host's link, (hosts,)."""
+        return np.array(self.host_bandwidths) if self.host_bandwidths else np.full(self.hosts, self.bandwidth)
 
     def local(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which messages stay within a host."""
@@ -68,7 +75,9 @@ class Topology:
     def hop(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
         """(latency in s, seconds per byte) of messages that have their links to themselves."""
         near = self.local(source, target)
-        rate = np.where(near, self.local_bandwidth, self.bandwidth)
+        rates = self.rates()
+        link = np.minimum(rates[source // self.workers_per_host], rates[target // self.workers_per_host])
+        rate = np.where(near, self.local_bandwidth, link)
         return np.where(near, self.local_latency, self.latency), 1.0 / rate
 
 
@@ -93,10 +102,10 @@ def max_min(routes: NDArray[np.int64], capacity: NDArray[np.float64]) -> NDArray
     return rates
 
 
-def few_max_min(routes: list[tuple[int, int]], capacity: list[float]) -> list[float]:
+def few_max_min(routes: Sequence[Route], capacity: list[float]) -> list[float]:
     """The same as `max_min` for a few flows, without the cost of arrays."""
     if len(routes) == 1:
-        return [min(capacity[routes[0][0]], capacity[routes[0][1]])]
+        return [min(capacity[link] for link in routes[0])]
     load: dict[int, int] = {}
     for route in routes:
         for link in route:
@@ -106,7 +115,7 @@ def few_max_min(routes: list[tuple[int, int]], capacity: list[float]) -> list[fl
     while unfixed:
         level = min(left[link] / count for link, count in load.items() if count)
         full = {link for link, count in load.items() if count and left[link] / count <= level * (1 + 1e-12)}
-        for i in [i for i in unfixed if routes[i][0] in full or routes[i][1] in full]:
+        for i in [i for i in unfixed if not full.isdisjoint(routes[i])]:
             rates[i] = level
             for link in routes[i]:
                 left[link] -= level
@@ -122,7 +131,7 @@ FEW = 40  # flows up to which plain numbers are faster than arrays
 class Flow:
     """A message under way: bytes still to be sent as of `since`, at `rate`; `version` counts its rates."""
 
-    route: tuple[int, int]
+    route: Route
     left: float
     sent: Event
     rate: float = 0.0
@@ -144,19 +153,43 @@ class Network:
 
     def send(self, source: int, target: int, size: float) -> Event:
         """Start a message of `size` bytes now; the event succeeds when its last byte was sent."""
+        return self.send_over(self.topology.route(source, target), size)
+
+    def send_over(self, route: Route, size: float) -> Event:
+        """Start a message over given links; with size inf it lasts until `cancel`."""
         sent = Event(self.clock)
-        route = self.topology.route(source, target)
         if size <= 0:
             sent.succeed()
             return sent
         flow = Flow(route, float(size), sent, since=self.clock.now)
         for link in route:
-            self.bytes_moved[link] += size
+            self.bytes_moved[link] += size if size < float("inf") else 0.0
             self._on[link][flow] = None
         self._settle_later(route)
         return sent
 
-    def _settle_later(self, route: tuple[int, int]) -> None:
+    def add_link(self, capacity: float) -> int:
+        """One more link, bytes/s, beside those of the topology: a limit of its own for some stream."""
+        self._plain.append(capacity)
+        self.capacity = np.array(self._plain)
+        self.bytes_moved = np.append(self.bytes_moved, 0.0)
+        self._on.append({})
+        return len(self._plain) - 1
+
+    def set_capacity(self, links: Sequence[int], capacity: float) -> None:
+        """Change the rate of links, bytes/s, from now on; flows under way go on at their new share."""
+        for link in links:
+            self._plain[link] = capacity
+        self.capacity = np.array(self._plain)
+        self._settle_later(tuple(links))
+
+    def cancel(self, sent: Event) -> None:
+        """End the message whose event this is, now, as if it were sent."""
+        flow = next(flow for flows in self._on for flow in flows if flow.sent is sent)
+        flow.version += 1
+        self._leave(flow)
+
+    def _settle_later(self, route: Route) -> None:
         # all flows that start or end at one time are settled together, once
         if not self._changed:
             self.clock.at(self.clock.now, priority=LATE).callbacks.append(self._settle)
@@ -168,6 +201,9 @@ class Network:
         flow, version = stamped
         if version != flow.version:
             return  # its rate has changed since
+        self._leave(flow)
+
+    def _leave(self, flow: Flow) -> None:
         for link in flow.route:
             del self._on[link][flow]
         flow.sent.succeed()
@@ -182,10 +218,12 @@ class Network:
                 flow.left -= flow.rate * (now - flow.since)
                 flow.rate, flow.since = rate, now
                 flow.version += 1
+                if flow.left == float("inf"):
+                    continue
                 end = self.clock.at(now + max(0.0, flow.left) / rate, (flow, flow.version))
                 end.callbacks.append(self._end)
 
-    def _rates(self, routes: list[tuple[int, int]]) -> list[float]:
+    def _rates(self, routes: list[Route]) -> list[float]:
         if not routes:
             return []
         if len(routes) <= FEW:

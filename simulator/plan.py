@@ -6,6 +6,7 @@ of examples (toolkit/sampler.py: shards differ by at most one example, the last 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from simulator.compute import Device, derive, examples_of, inputs_of, load_devic
 from simulator.horovod import Cycle
 from simulator.network import Topology
 from simulator.profile import Cost, Profile
+from simulator.scenario import Scenario
 from simulator.timing import Timing
 from toolkit import registry
 from toolkit.errors import UserError
@@ -91,6 +93,7 @@ class Plan:
     stretch: float
     assumptions: list[str]
     slowdown: NDArray[np.float64]
+    scenario: Scenario = field(default_factory=Scenario)
     buckets: list[list[int]] = field(init=False)
     _costs: dict[tuple[float, int], StepCosts] = field(default_factory=dict)
     _steps: dict[tuple[float, int, bool], Step] = field(default_factory=dict)
@@ -126,6 +129,14 @@ class Plan:
             return self.profile.compute_cv
         whole = compute * self.experiment.pipeline.accumulation
         return math.hypot(self.profile.compute_cv, self.profile.slice_s / whole)
+
+    def meet(self, scenario: Scenario) -> None:
+        """Let a scenario happen to this run."""
+        self.scenario = scenario
+        if scenario.slow_links:
+            rates = scenario.bandwidths(self.topology.hosts, self.topology.bandwidth)
+            self.topology = dataclasses.replace(self.topology, host_bandwidths=rates)
+            self.timing = Timing(self.topology, self.timing.algorithms)
 
     def step(self, number: int) -> Step:
         """Costs and load of one step, counted from 0."""

@@ -89,10 +89,12 @@ def closed_seconds(kind: str, algorithm: str, sizes: Sequence[float], topology: 
     if workers == 1:
         return 0.0
     flat = topology.workers_per_host == 1 or topology.hosts == 1
-    if algorithm == "ring" and (flat or min(sizes) == max(sizes)):
+    slowest = float(topology.rates().min())
+    even = flat and slowest == float(topology.rates().max())
+    if algorithm == "ring" and (even or min(sizes) == max(sizes)):
         rounds, part = (2 * (workers - 1), sizes[0] / workers) if kind == "allreduce" else (workers - 1, max(sizes))
         local = topology.local_latency + part / topology.local_bandwidth
-        remote = topology.latency + part / topology.bandwidth
+        remote = topology.latency + part / slowest
         return rounds * max(remote if topology.hosts > 1 else 0.0, local if topology.workers_per_host > 1 else 0.0)
     if flat or algorithm == "ring":
         return float(idle_times(schedule(kind, algorithm, sizes), topology).max())
