@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
-from toolkit.compression.passes import Passes, Selection
+from toolkit.compression.passes import Selection
 from toolkit.compression.sparse import ThresholdCompressor
 from toolkit.compression.tail import Tail, nth_largest, strided_sample
 
@@ -24,13 +22,10 @@ class DGC(ThresholdCompressor):
     warmup_epochs; they serve every compressor.
     """
 
-    def _search(
-        self, passes: Passes, vector: torch.Tensor, sums: Sums, k: int, context: Context
-    ) -> tuple[Selection, float, float]:
+    def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         size = min(self.elements, math.ceil(max(SAMPLE * self.elements, 2.0 / context.density)))
-        sample = strided_sample(vector, size, self.seed(context))
+        sample = strided_sample(tail.vector, size, self.seed(context))
         threshold = nth_largest(sample, math.ceil(sample.numel() * context.density))
-        tail = Tail(passes, vector)
         estimated = count = tail.count(threshold)
         for _ in range(ROUNDS):
             if count >= LOWER * k:

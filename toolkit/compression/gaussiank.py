@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from scipy.special import ndtri
 
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
-from toolkit.compression.passes import Passes, Selection
+from toolkit.compression.passes import Selection
 from toolkit.compression.sparse import ThresholdCompressor
 from toolkit.compression.tail import Tail
 
@@ -23,13 +22,10 @@ class GaussianK(ThresholdCompressor):
     After the third the count may still lie outside the bounds, far outside on data that are not normal.
     """
 
-    def _search(
-        self, passes: Passes, vector: torch.Tensor, sums: Sums, k: int, context: Context
-    ) -> tuple[Selection, float, float]:
-        mean = float(vector.mean())
+    def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
+        mean = float(tail.vector.mean())
         spread = sums.sum_squares / sums.count - mean * mean
         threshold = max(0.0, mean + abs(float(ndtri(context.density / 2.0))) * math.sqrt(max(0.0, spread)))
-        tail = Tail(passes, vector)
         estimated = count = tail.count(threshold)
         for _ in range(ROUNDS):
             if FEW * k <= count <= MANY * k:

@@ -7,6 +7,7 @@ Every selection comes back as fresh tensors (indices int32 ascending, values), s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,34 @@ from toolkit.compression.fits import Sums
 from toolkit.compression.passes_torch import TorchPasses
 
 Selection = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one pass shall collect: candidates above `low`, zeroed above `zero_above` >= low, and what lies in brackets.
+
+    brackets: (low, high) around the threshold of each earlier stage, ascending and disjoint. room, inside: most
+    candidates and most bracketed entries.
+    """
+
+    low: float
+    zero_above: float
+    room: int
+    brackets: tuple[tuple[float, float], ...] = ()
+    inside: int = 0
+    logs: bool = False
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What the pass saw: moments of the whole, count, sum and sum of squares above each bracket, and the magnitudes
+    inside the brackets (in any order). complete: everything found room.
+    """
+
+    moments: Sums
+    tails: tuple[tuple[int, float, float], ...]
+    between: torch.Tensor
+    complete: bool
 
 
 class Passes(Protocol):
@@ -43,6 +72,7 @@ class KernelPasses:
         self.threads = threads
         self.kernels = kernels
         self._workspace: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._between: NDArray[np.float32] = np.empty(0, np.float32)
         self._expected = 256
 
     def topk(self, x: torch.Tensor, k: int) -> Selection:
@@ -95,8 +125,49 @@ class KernelPasses:
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
         self.kernels.zero_at(x.numpy(), indices.numpy())
 
+    def sample(self, gradient: torch.Tensor, residual: torch.Tensor, lines: int) -> torch.Tensor:
+        """At most `lines` jittered cache lines of gradient + residual, float32; the same ones in every call."""
+        taken = np.empty(16 * lines, np.float32)
+        count = self.kernels.sample(gradient.numpy(), residual.numpy(), taken)
+        return torch.from_numpy(taken[:count])
+
+    def collect_feedback(
+        self, gradient: torch.Tensor, residual: torch.Tensor, wanted: Prediction
+    ) -> tuple[Collection, Selection]:
+        """residual += gradient, its moments, the stages' tails and the candidates of a prediction, in one pass.
+
+        Candidates above `wanted.zero_above` are zero in the residual afterwards. Nothing is lost where the room was
+        short: what found none stays in the residual, and `complete` is false.
+        """
+        elements = residual.numel()
+        indices, values = _room(min(elements, wanted.room))
+        inside = min(elements, wanted.inside)
+        if len(self._between) < inside:
+            self._between = np.empty(inside, np.float32)
+        between = self._between[:inside]
+        brackets = np.array(wanted.brackets, np.float64).ravel()
+        work = self._space(self.kernels.collect_workspace(elements))
+        arrays = (indices, values, brackets, between, work)
+        g, r = gradient.numpy(), residual.numpy()
+        seen = self.kernels.collect_feedback(g, r, wanted.low, wanted.zero_above, *arrays, wanted.logs, self.threads)
+        complete = seen.candidates <= len(indices) and seen.between <= inside
+        written = min(seen.candidates, len(indices))
+        among = torch.from_numpy(between[: min(seen.between, inside)])
+        collection = Collection(seen.moments, seen.tails, among, complete)
+        return collection, _tensors(indices[:written], values[:written])
+
+    def settle(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float) -> Selection:
+        """Of the candidates those above `threshold`, in place; the residual is mended where the prediction was off."""
+        indices, values = candidates[0].numpy(), candidates[1].numpy()
+        kept = self.kernels.settle(
+            residual.numpy(), indices, values, len(indices), zeroed_above, threshold, self.threads
+        )
+        return candidates[0][:kept], candidates[1][:kept]
+
     def _work(self, elements: int, k: int) -> NDArray[np.uint8]:
-        wanted = self.kernels.topk_workspace(elements, k)
+        return self._space(self.kernels.topk_workspace(elements, k))
+
+    def _space(self, wanted: int) -> NDArray[np.uint8]:
         if len(self._workspace) < wanted:
             self._workspace = np.empty(wanted, np.uint8)
         return self._workspace

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+import math
 
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
-from toolkit.compression.passes import Passes, Selection
+from toolkit.compression.passes import Selection
 from toolkit.compression.sparse import ThresholdCompressor
 from toolkit.compression.tail import Tail, nth_largest, strided_sample
 
@@ -23,12 +23,11 @@ class RedSync(ThresholdCompressor):
     whole vector again and again: a sample says how far down candidates are wanted, and they are gathered once.
     """
 
-    def _search(
-        self, passes: Passes, vector: torch.Tensor, sums: Sums, k: int, context: Context
-    ) -> tuple[Selection, float, float]:
+    def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
-        tail = _primed(passes, vector, k, self.seed(context))
-        low, high = (mean, largest) if tail.floor >= mean or tail.count(mean) >= k else (0.0, mean)
+        _prime(tail, k, self.seed(context))
+        enough = (tail.floor >= mean and tail.candidates[0].numel() >= k) or tail.count(mean) >= k
+        low, high = (mean, largest) if enough else (0.0, mean)
         estimated = 0
         for number in range(ROUNDS):
             threshold = 0.5 * (low + high)
@@ -37,7 +36,7 @@ class RedSync(ThresholdCompressor):
             if k <= count <= 2 * k:
                 return tail.above(threshold), threshold, estimated
             low, high = (threshold, high) if count > 2 * k else (low, threshold)
-        return passes.topk(vector, k), high, estimated
+        return tail.passes.topk(tail.vector, k), high, estimated
 
 
 class RedSyncTrimmed(ThresholdCompressor):
@@ -45,11 +44,9 @@ class RedSyncTrimmed(ThresholdCompressor):
 
     exact_count = True
 
-    def _search(
-        self, passes: Passes, vector: torch.Tensor, sums: Sums, k: int, context: Context
-    ) -> tuple[Selection, float, float]:
+    def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
-        tail = _primed(passes, vector, k, self.seed(context))
+        _prime(tail, k, self.seed(context))
         ratio, threshold, estimated = 1.0 - TRIM_STEP, 0.0, 0
         while ratio > 1e-9:
             threshold = mean + ratio * (largest - mean)
@@ -58,12 +55,11 @@ class RedSyncTrimmed(ThresholdCompressor):
             if count >= k:
                 return tail.largest(k, threshold), threshold, estimated
             ratio -= TRIM_STEP
-        return passes.topk(vector, k), 0.0, estimated
+        return tail.passes.topk(tail.vector, k), 0.0, estimated
 
 
-def _primed(passes: Passes, vector: torch.Tensor, k: int, seed: list[int]) -> Tail:
+def _prime(tail: Tail, k: int, seed: list[int]) -> None:
     """Candidates down to about the 3k-th largest, guessed from a sample; lower thresholds gather again."""
-    tail = Tail(passes, vector)
-    sample = strided_sample(vector, SAMPLE, seed)
-    tail.gather(nth_largest(sample, round(3.0 * k / vector.numel() * sample.numel()) + 4))
-    return tail
+    if not math.isfinite(tail.floor):
+        sample = strided_sample(tail.vector, SAMPLE, seed)
+        tail.gather(nth_largest(sample, round(3.0 * k / tail.vector.numel() * sample.numel()) + 4))

@@ -7,22 +7,20 @@ sent is whatever lies above the last threshold, so the count floats around k; th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
-from toolkit.compression.fits import Shape, Sums
-from toolkit.compression.passes import Passes
-from toolkit.compression.sparse import StatisticalCompressor
+from toolkit.compression.fits import Sums
+from toolkit.compression.passes import KernelPasses, Passes, Prediction, Selection
+from toolkit.compression.predict import Fit, exact_threshold, predict, stage_thresholds
+from toolkit.compression.sparse import LINES, PREDICT_FROM, StatisticalCompressor
 from toolkit.compression.stages import StageSearch
 from toolkit.compression.tail import Tail
 from toolkit.experiment import CompressionSection
 
-Fit = Callable[[Shape, float], float]
 GATHER_FROM = 500_000  # elements; below, a pass over all costs less than the handling of candidates
 
 
@@ -42,33 +40,70 @@ class Sidco(StatisticalCompressor):
         super().__init__(section, elements)
         self.search = StageSearch(section.adapt_every, section.tolerance)
 
-    def _choose(self, passes: Passes, vector: torch.Tensor, sums: Sums, context: Context) -> SparsePayload:
-        stages = self._stages(context.density)
-        tail = Tail(passes, vector)
-        threshold = estimate(tail, sums, self._plan(context.density, stages))
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
+        """Large vectors in one pass where a sample predicts the thresholds; see predict.py."""
+        passes = self.passes(residual)
+        if isinstance(passes, KernelPasses) and self.elements >= PREDICT_FROM:
+            sample = passes.sample(gradient, residual, LINES)
+            prediction = predict(passes, sample, self._plan(context.density), self.elements, self.logs)
+            if prediction is not None:
+                return self._in_one_pass(passes, gradient, residual, prediction, context)
+        return super()._select_feedback(gradient, residual, context)
+
+    def _in_one_pass(
+        self,
+        passes: KernelPasses,
+        gradient: torch.Tensor,
+        residual: torch.Tensor,
+        prediction: Prediction,
+        context: Context,
+    ) -> SparsePayload:
+        seen, candidates = passes.collect_feedback(gradient, residual, prediction)
+        threshold = exact_threshold(passes, seen, prediction, self._plan(context.density))
+        if math.isnan(threshold):
+            residual[candidates[0].long()] = candidates[1]  # missed: as if nothing had been zeroed
+            payload = self._choose(Tail(passes, residual), seen.moments, context)
+        else:
+            selection = passes.settle(residual, candidates, prediction.zero_above, threshold)
+            payload = self._finish(passes, residual, selection, threshold, context)
+        passes.zero_at(residual, payload.indices)
+        return payload
+
+    def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
+        plan = self._plan(context.density)
+        gather = sums.count >= GATHER_FROM
+
+        def moments(number: int, threshold: float) -> tuple[int, float, float]:
+            if number == 2 and gather:  # the second stage's survivors are many: these are only summed up
+                tail.gather(threshold)
+            return tail.moments(threshold)
+
+        threshold = stage_thresholds(sums, plan, moments) if sums.count else 0.0
+        selection = tail.above(threshold) if math.isfinite(threshold) else None
+        if sums.sum_abs == 0.0:
+            return self.payload(tail.above(0.0), context.density, threshold=0.0, estimated=0.0, stages=len(plan))
+        return self._finish(tail.passes, tail.vector, selection, threshold, context)
+
+    def _finish(
+        self, passes: Passes, vector: torch.Tensor, selection: Selection | None, threshold: float, context: Context
+    ) -> SparsePayload:
+        """The payload of a selection, or the exact top-k's where the threshold selected nothing; the stages adapt."""
         k = wanted_count(self.elements, context.density)
-        estimated = 0
-        if math.isfinite(threshold):
-            selection = tail.above(threshold)
-            estimated = selection[0].numel()
-        if not estimated and sums.sum_abs != 0.0:
+        stages = self._stages(context.density)
+        estimated = 0 if selection is None else selection[0].numel()
+        if selection is None or not estimated:
             selection = passes.topk(vector, k)
         self._adapt(estimated, k, threshold, context.density)
-        return self.payload(
-            selection,
-            context.density,
-            threshold=threshold,
-            estimated=estimated / max(1, self.elements),
-            stages=stages,
-        )
+        share = estimated / self.elements
+        return self.payload(selection, context.density, threshold=threshold, estimated=share, stages=stages)
 
     def _stages(self, density: float) -> int:
         if density >= self.section.first_ratio:
             return 1
         return self.section.stages or min(self.search.stages, fits.most_stages(density))
 
-    def _plan(self, density: float, stages: int) -> list[tuple[Fit, float]]:
-        ratios = fits.stage_ratios(density, stages, self.section.first_ratio)
+    def _plan(self, density: float) -> list[tuple[Fit, float]]:
+        ratios = fits.stage_ratios(density, self._stages(density), self.section.first_ratio)
         kind = type(self)
         return [(kind.later if number else kind.first, ratio) for number, ratio in enumerate(ratios)]
 
@@ -104,28 +139,4 @@ class SidcoGP(Sidco):
 
     first = staticmethod(fits.gamma)
     later = staticmethod(fits.pareto)
-
-
-def estimate(tail: Tail, sums: Sums, plan: list[tuple[Fit, float]]) -> float:
-    """The last stage's threshold, rounded to float32 as the kernels compare it.
-
-    sums: the first pass over |vector|. plan: (fit, ratio) of each stage. A stage that leaves no survivors is the last.
-    NaN or infinity where the vector holds one. The second stage's survivors are many, so they are only summed up; of a
-    large vector those of the third are gathered, and all that follows looks at them alone.
-    """
-    if not sums.count:
-        return 0.0
-    threshold = 0.0
-    shape = Shape.of(sums)
-    for number, (fit, ratio) in enumerate(plan):
-        if number:
-            if number == 2 and sums.count >= GATHER_FROM:
-                tail.gather(threshold)
-            count, total, squares = tail.moments(threshold)
-            if not count:
-                break
-            shape = Shape.of_tail(count, total, squares)
-        threshold = float(np.float32(threshold + fit(shape, ratio)))
-        if not math.isfinite(threshold):
-            break
-    return threshold
+    logs = True

@@ -17,11 +17,14 @@ class Tail:
     Thresholds are rounded to float32, and strict; NaN lies above all of them.
     """
 
-    def __init__(self, passes: Passes, vector: torch.Tensor) -> None:
+    def __init__(
+        self, passes: Passes, vector: torch.Tensor, floor: float = math.inf, candidates: Selection | None = None
+    ) -> None:
         self.passes = passes
         self.vector = vector
-        self.floor = math.inf
-        self.candidates: Selection = (torch.zeros(0, dtype=torch.int32), torch.zeros(0))
+        self.floor = floor
+        empty = torch.zeros(0, dtype=torch.int32, device=vector.device), vector[:0].clone()
+        self.candidates: Selection = empty if candidates is None else candidates
 
     def count(self, threshold: float) -> int:
         """Entries with |x| > threshold."""
