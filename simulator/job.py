@@ -9,6 +9,7 @@ from simulator.engine import Engine
 from simulator.fold import Fold
 from simulator.plan import Plan, build
 from simulator.profile import Profile
+from simulator.scenario import load
 from simulator.spans import Sink
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
@@ -25,6 +26,7 @@ def simulate(
     engine: str = "auto",
     sink: Sink | None = None,
     host_network: bool = False,
+    scenario: str | None = None,
     source: str = "experiment",
 ) -> Result:
     """Simulate an experiment.
@@ -32,9 +34,11 @@ def simulate(
     profile: measured costs; without one they are derived from FLOPs and [cluster] device. seed: [run] seed if None.
     engine: "fast" (recurrence), "events" (SimPy), "flows" (SimPy, every message of every exchange a flow on links) or
     "auto": fast where it is exact, else events. sink: takes every span. host_network: on the network of the host that
-    the profile was measured on. Raises UserError.
+    the profile was measured on. scenario: file of what goes wrong (simulator/scenario.py). Raises UserError.
     """
     plan = build(experiment, profile, host_network=host_network, source=source)
+    if scenario:
+        plan.meet(load(scenario, plan.topology.workers, plan.topology.hosts))
     return run_plan(plan, experiment.run.seed if seed is None else seed, engine=engine, sink=sink)
 
 

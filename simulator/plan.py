@@ -237,7 +237,7 @@ class Plan:
         section, optimizer = self.experiment.compression, self.experiment.optimizer
         vectors = int(section.error_feedback and section.name != "none")
         if rank == 0:
-            vectors += 1 + (2 if optimizer.name == "adam" else int(optimizer.momentum > 0))
+            vectors += 1 + (2 if "adam" in optimizer.name else int(optimizer.momentum > 0))
         return 4 * self.profile.elements * vectors
 
     def checkpoint_seconds(self) -> float:

@@ -117,6 +117,12 @@ def _plain(entry: Any) -> dict[str, Any]:
     return {key: value for key, value in dataclasses.asdict(entry).items() if value != FOREVER}
 
 
+def scenario_files(path: str) -> list[Path]:
+    """A scenario's file and the traces that lie beside it: what its outcome depends on. Only those that exist."""
+    found = [Path(path)] if Path(path).exists() else []
+    return found + sorted(Path(path).parent.glob("*.csv")) if found else []
+
+
 def load(path: str, workers: int, hosts: int) -> Scenario:
     """Read a scenario for a job of so many workers and hosts; UserError names file, key, value and what is allowed."""
     try:

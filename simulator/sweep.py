@@ -27,6 +27,7 @@ from rich.table import Table
 from simulator.clusters import load_on
 from simulator.job import ENGINES, simulate
 from simulator.profile import Profile
+from simulator.scenario import scenario_files
 from simulator.terminal import console, duration
 from toolkit.errors import UserError
 from toolkit.experiment import dump
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="FILE", help="on the cluster of this file (exp_configs/clusters/)")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
     parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
+    parser.add_argument("--scenario", metavar="FILE", help="slow workers, slow or changing links, other traffic")
     parser.add_argument("--seed", type=int, help="seed of every point (default: [run] seed)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="simulate each point with N seeds")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: fast where it is exact")
@@ -116,10 +118,11 @@ def _simulate(args: argparse.Namespace, points: list[Point]) -> Iterator[dict[st
             experiment = load_on(args.file, args.cluster, overrides)
             first = experiment.run.seed if args.seed is None else args.seed
             seeds = range(first, first + args.seeds)
-            mark = _fingerprint(dump(experiment), profile, seeds)
+            mark = _fingerprint(dump(experiment), profile, seeds, args.scenario)
             row = known.get(mark)
             if row is None:
-                results = [simulate(experiment, profile, seed=s, engine=args.engine, source=args.file) for s in seeds]
+                how = {"engine": args.engine, "scenario": args.scenario, "source": args.file}
+                results = [simulate(experiment, profile, seed=seed, **how) for seed in seeds]
                 row = {**point, **_measures([result.to_json() for result in results]), FINGERPRINT: mark}
             else:
                 row |= point
@@ -146,9 +149,10 @@ def interval(values: Sequence[float]) -> float:
     return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
 
 
-def _fingerprint(experiment: str, profile: Profile | None, seeds: range) -> str:
+def _fingerprint(experiment: str, profile: Profile | None, seeds: range, scenario: str | None) -> str:
     costs = repr(None if profile is None else profile.to_json())
-    return hashlib.sha256(f"{experiment}\n{costs}\n{seeds}".encode()).hexdigest()[:16]
+    wrong = b"".join(path.read_bytes() for path in scenario_files(scenario)) if scenario else b""
+    return hashlib.sha256(f"{experiment}\n{costs}\n{seeds}\n".encode() + wrong).hexdigest()[:16]
 
 
 def _read(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:

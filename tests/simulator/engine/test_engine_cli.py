@@ -239,3 +239,23 @@ def test_a_derived_profile_says_what_it_assumes(capsys):
     assert "are those of 'cifar10' inputs, the experiment trains on 'digits'" in capsys.readouterr().out
     assert main(["run", str(folder / "gpt.toml"), "--set", "model.hidden=512"]) == 2
     assert "[model] hidden = 512" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((CLUSTERS.parent / "scenarios").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_scenario_file_costs_time(files, path):
+    seconds = []
+    for more in ([], ["--scenario", path]):
+        arguments = ["--set", "run.steps=40", "--set", "compression.name=none", "--set", "cluster.bandwidth=1 Mbit/s"]
+        assert run(files, *arguments, *more, "--json", files / "r.json") == 0
+        seconds.append(json.loads((files / "r.json").read_text())["total_time_s"])
+    assert seconds[1] != seconds[0]
+
+
+def test_a_sweep_under_another_scenario_takes_no_old_rows(files):
+    scenario, csv = files / "scenario.toml", files / "s.csv"
+    times = []
+    for factor in (2, 5):
+        scenario.write_text(f"[[slow_worker]]\nworker = 1\nfactor = {factor}\n")
+        assert sweep(files, "--over", "cluster.workers=2,4", "--scenario", scenario, "--csv", csv) == 0
+        times.append(float(csv.read_text().splitlines()[1].split(",")[1]))
+    assert times[1] > 1.5 * times[0]
