@@ -30,10 +30,11 @@ def elements_of(text: str) -> int:
     return int(number)
 
 
-def density_of(text: str) -> float:
-    if not 0 < float(text) <= 0.3:
+def densities_of(text: str) -> list[float]:
+    densities = [float(part) for part in text.split(",")]
+    if not all(0 < density <= 0.3 for density in densities):
         raise argparse.ArgumentTypeError(f"{text}: allowed are densities above 0 and up to 0.3")
-    return float(text)
+    return densities
 
 
 def timed(run: Callable[[], int]) -> tuple[float, int]:
@@ -94,14 +95,13 @@ def show_peers(bench: methods.Bench, rounds: int) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cext.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--elements", type=elements_of, default=25_600_000)
-    parser.add_argument("--densities", default="0.1,0.01,0.001", help="comma-separated")
+    parser.add_argument("--densities", type=densities_of, default="0.1,0.01,0.001", help="comma-separated")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--peers", action="store_true", help="also time np.partition and torch.topk")
     parser.add_argument("--check-goals", action="store_true", help="end with 1 if a goal is missed")
     options = parser.parse_args(arguments)
-    densities = [density_of(text) for text in options.densities.split(",")]
-    for density in densities:
+    for density in options.densities:
         for method in methods.METHODS:
             methods.check(method, CHECKED_ELEMENTS, density, options.threads)
     print(f"{cext.simd()}, {options.threads} threads, {options.elements} elements; all equal to the reference")
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     x = rng.standard_normal(options.elements, dtype=np.float32)
     gradient = np.float32(1e-3) * rng.standard_normal(options.elements, dtype=np.float32)
     kept = True
-    for density in densities:
+    for density in options.densities:
         bench = methods.Bench(x, gradient, density, options.threads)
         for method in methods.METHODS:
             kept &= show(bench, method, options.rounds)

@@ -6,7 +6,7 @@
 #include "moments.h"
 #include "select.h"
 
-enum { MAX_STAGES = 16, SUB_TILE = 1024 };
+enum { MAX_STAGES = 16, SUB_TILE = 2048 };
 
 /* Sums of one tile, in lanes; tile after tile they are added up, so threads do not change a bit. */
 struct tile_sums {

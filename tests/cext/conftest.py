@@ -26,9 +26,9 @@ def length(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture
+def kinds() -> tuple[str, ...]:
+    return KINDS
 
 
 def _special(rng: np.random.Generator, n: int, kind: str) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 """Threshold selection equals its reference on every instruction set, and conserves the gradient exactly."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -11,31 +13,31 @@ THRESHOLDS = (0.0, 1e-45, 0.25, 1.0, 2.9999999999, 3.0, -1.0, -0.0, 1e300, np.in
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 class TestThresholdSelect:
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_equals_reference(self, level, length, kind, threads, make, room, same):
-        x = make(length, kind)
-        for threshold in THRESHOLDS:
-            indices, values = room(length)
-            count = cext.threshold_select(x, threshold, indices, values, threads)
-            wanted_indices, wanted_values = room(length)
-            assert count == reference.threshold_select(x, threshold, wanted_indices, wanted_values)
-            assert np.array_equal(indices[:count], wanted_indices[:count])
-            assert same(values[:count], wanted_values[:count])
+    def test_equals_reference(self, level, length, kinds, make, room, same):
+        for kind, threads in itertools.product(kinds, (1, 2)):
+            x = make(length, kind)
+            for threshold in THRESHOLDS:
+                indices, values = room(length)
+                count = cext.threshold_select(x, threshold, indices, values, threads)
+                wanted_indices, wanted_values = room(length)
+                assert count == reference.threshold_select(x, threshold, wanted_indices, wanted_values)
+                assert np.array_equal(indices[:count], wanted_indices[:count])
+                assert same(values[:count], wanted_values[:count])
 
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_feedback_equals_reference(self, level, length, kind, threads, make, room, same):
-        gradient, before = make(length, kind, seed=1), make(length, kind, seed=2)
-        for threshold in THRESHOLDS:
-            outcomes = []
-            for module in (cext, reference):
-                residual, payload = before.copy(), room(length)
-                count = module.threshold_select_feedback(gradient, residual, threshold, *payload, threads)
-                outcomes.append((count, residual, *payload))
-            (count, residual, indices, values), wanted = outcomes
-            assert count == wanted[0]
-            assert np.array_equal(indices[:count], wanted[2][:count])
-            assert same(residual, wanted[1])
-            assert same(values[:count], wanted[3][:count])
+    def test_feedback_equals_reference(self, level, length, kinds, make, room, same):
+        for kind, threads in itertools.product(kinds, (1, 2)):
+            gradient, before = make(length, kind, seed=1), make(length, kind, seed=2)
+            for threshold in THRESHOLDS:
+                outcomes = []
+                for module in (cext, reference):
+                    residual, payload = before.copy(), room(length)
+                    count = module.threshold_select_feedback(gradient, residual, threshold, *payload, threads)
+                    outcomes.append((count, residual, *payload))
+                (count, residual, indices, values), wanted = outcomes
+                assert count == wanted[0]
+                assert np.array_equal(indices[:count], wanted[2][:count])
+                assert same(residual, wanted[1])
+                assert same(values[:count], wanted[3][:count])
 
 
 @pytest.mark.parametrize("threads", [1, 2])

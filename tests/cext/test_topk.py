@@ -1,5 +1,7 @@
 """The exact top-k: exactly k, the largest, ties by the lowest index, on every instruction set."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -23,25 +25,25 @@ def run(module, gradient, residual, k, room, threads=1):
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 class TestAgainstReference:
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_select(self, level, length, kind, threads, make, room, same):
-        x = make(length, kind)
-        for k in some_k(length):
-            indices, values = run(cext, None, x, k, room, threads)
-            wanted_indices, wanted_values = run(reference, None, x, k, room)
-            assert np.array_equal(indices, wanted_indices)
-            assert same(values, wanted_values)
+    def test_select(self, level, length, kinds, make, room, same):
+        for kind, threads in itertools.product(kinds, (1, 2)):
+            x = make(length, kind)
+            for k in some_k(length):
+                indices, values = run(cext, None, x, k, room, threads)
+                wanted_indices, wanted_values = run(reference, None, x, k, room)
+                assert np.array_equal(indices, wanted_indices)
+                assert same(values, wanted_values)
 
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_feedback(self, level, length, kind, threads, make, room, same):
-        gradient, before = make(length, kind, seed=1), make(length, kind, seed=2)
-        for k in some_k(length):
-            residual, wanted = before.copy(), before.copy()
-            indices, values = run(cext, gradient, residual, k, room, threads)
-            wanted_indices, wanted_values = run(reference, gradient, wanted, k, room)
-            assert np.array_equal(indices, wanted_indices)
-            assert same(values, wanted_values)
-            assert same(residual, wanted)
+    def test_feedback(self, level, length, kinds, make, room, same):
+        for kind, threads in itertools.product(kinds, (1, 2)):
+            gradient, before = make(length, kind, seed=1), make(length, kind, seed=2)
+            for k in some_k(length):
+                residual, wanted = before.copy(), before.copy()
+                indices, values = run(cext, gradient, residual, k, room, threads)
+                wanted_indices, wanted_values = run(reference, gradient, wanted, k, room)
+                assert np.array_equal(indices, wanted_indices)
+                assert same(values, wanted_values)
+                assert same(residual, wanted)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
