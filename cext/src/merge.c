@@ -1,6 +1,8 @@
 /* Merging P ascending lists in O(total entries): a window of the index range is added up densely in the cache, list
  * after list, with a bit set at every index that occurs; then the set bits are walked in order. The window jumps to the
- * smallest index that is left, so a thin list costs no more than its entries. */
+ * smallest index that is left, so a thin list costs no more than its entries. Several threads take fixed windows in
+ * turn, where most of them hold many entries. */
+#include "parallel.h"
 #include "sparse.h"
 
 enum { WIDTH = 32768, WIDTH_WORDS = WIDTH / WORD, SUMMARY_WORDS = WIDTH_WORDS / WORD };
@@ -29,13 +31,16 @@ int64_t find_disorder(const struct lists *lists) {
   return -1;
 }
 
-int64_t merged_bound(const struct lists *lists) {
+/* One more than the largest index. */
+static int64_t index_range(const struct lists *lists) {
   int64_t range = 0;
   for (int64_t p = 0; p < lists->count; p++)
     if (lists->offsets[p] < lists->offsets[p + 1])
       range = max64(range, (int64_t)lists->all.indices[lists->offsets[p + 1] - 1] + 1);
-  return min64(range, lists->all.count);
+  return range;
 }
+
+int64_t merged_bound(const struct lists *lists) { return min64(index_range(lists), lists->all.count); }
 
 static int64_t fill_window(struct window *window, const struct entries *all, int64_t at, int64_t end, int64_t base) {
   for (; at < end; at++) {
@@ -76,12 +81,16 @@ static int64_t smallest_head(const struct lists *lists, const int64_t *at) {
   return smallest;
 }
 
-int64_t merge_sorted(const struct lists *lists, int32_t *indices, float *values, int threads) {
-  (void)threads;
-  struct window window = {.summary = {0}};
-  int64_t at[MAX_LISTS], written = 0, base;
+static void clear_window(struct window *window) {
+  memset(window, 0, sizeof *window);
   for (int i = 0; i < WIDTH; i++)
-    window.sum[i] = -0.0f;
+    window->sum[i] = -0.0f;
+}
+
+static int64_t merge_alone(const struct lists *lists, int32_t *indices, float *values) {
+  struct window window;
+  int64_t at[MAX_LISTS], written = 0, base;
+  clear_window(&window);
   memcpy(at, lists->offsets, (size_t)lists->count * sizeof *at);
   while ((base = smallest_head(lists, at)) != INT64_MAX) {
     for (int64_t p = 0; p < lists->count; p++)
@@ -89,4 +98,63 @@ int64_t merge_sorted(const struct lists *lists, int32_t *indices, float *values,
     written += drain_window(&window, base, indices + written, values + written);
   }
   return written;
+}
+
+struct merge_job {
+  const struct lists *lists;
+  int32_t *indices;
+  float *values;
+  struct tasks windows;
+  struct appender appender;
+};
+
+/* The first entry from `at` on whose index is `base` or more. */
+static int64_t seek(const int32_t *indices, int64_t at, int64_t end, int64_t base) {
+  while (at < end) {
+    int64_t middle = at + (end - at) / 2;
+    if (indices[middle] < base)
+      at = middle + 1;
+    else
+      end = middle;
+  }
+  return at;
+}
+
+static int64_t entries_in(const struct window *window) {
+  int64_t count = 0;
+  for (int w = 0; w < WIDTH_WORDS; w++)
+    count += __builtin_popcountll(window->occurs[w]);
+  return count;
+}
+
+static void merge_worker(void *context) {
+  struct merge_job *job = context;
+  const struct lists *lists = job->lists;
+  struct window window;
+  int64_t at[MAX_LISTS];
+  clear_window(&window);
+  memcpy(at, lists->offsets, (size_t)lists->count * sizeof *at);
+  for (int64_t task; (task = take_task(&job->windows)) >= 0;) {
+    int64_t base = task * WIDTH;
+    for (int64_t p = 0; p < lists->count; p++) {
+      int64_t end = lists->offsets[p + 1];
+      at[p] = fill_window(&window, &lists->all, seek(lists->all.indices, at[p], end, base), end, base);
+    }
+    int64_t count = entries_in(&window);
+    wait_turn(&job->appender, task);
+    int64_t offset = job->appender.offset;
+    job->appender.offset += count;
+    pass_turn(&job->appender, task);
+    drain_window(&window, base, job->indices + offset, job->values + offset);
+  }
+}
+
+int64_t merge_sorted(const struct lists *lists, int32_t *indices, float *values, int threads) {
+  int64_t windows = (index_range(lists) + WIDTH - 1) / WIDTH, total = lists->all.count;
+  int useful = useful_threads(total, WIDTH, threads);
+  if (useful == 1 || windows > total / WORD)
+    return merge_alone(lists, indices, values);
+  struct merge_job job = {.lists = lists, .indices = indices, .values = values, .windows = {.count = windows}};
+  run_workers(merge_worker, &job, useful);
+  return job.appender.offset;
 }
