@@ -156,6 +156,18 @@ class KernelPasses:
         collection = Collection(seen.moments, seen.tails, among, complete)
         return collection, _tensors(indices[:written], values[:written])
 
+    def block_scores_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """residual += gradient; the sum of magnitudes of each block of 16, float32 (⌈n/16⌉,), added up in halves."""
+        scores = np.empty(-(-residual.numel() // 16), np.float32)
+        self.kernels.block_scores_feedback(gradient.numpy(), residual.numpy(), scores, self.threads)
+        return torch.from_numpy(scores)
+
+    def take_blocks(self, residual: torch.Tensor, blocks: torch.Tensor) -> Selection:
+        """All entries of the listed blocks of 16 (int32, ascending), which become zero in the residual."""
+        indices, values = _room(16 * blocks.numel())
+        count = self.kernels.take_blocks(residual.numpy(), blocks.numpy(), indices, values, self.threads)
+        return _tensors(indices[:count], values[:count])
+
     def settle(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float) -> Selection:
         """Of the candidates those above `threshold`, in place; the residual is mended where the prediction was off."""
         indices, values = candidates[0].numpy(), candidates[1].numpy()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from toolkit.compression.base import Context, SparsePayload, wanted_count
-from toolkit.compression.passes import Passes, Selection
+from toolkit.compression.passes import KernelPasses, Passes, Selection
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.experiment import CompressionSection
 
@@ -111,26 +111,36 @@ class ThresholdV16(_Controlled):
     """
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
-        passes = self.passes(vector)
-        scores = self._scores(vector)
-        wanted = wanted_count(self.elements, context.density)
-        blocks = scores.numel() if wanted == self.elements else min(scores.numel(), max(1, wanted // BLOCK))
         threshold = self.threshold
-        if blocks == scores.numel() or not bool(scores.max().isfinite()):
-            chosen = passes.topk(scores, blocks)[0]
-        else:
-            chosen = self._scan(passes, scores, blocks)[0]
+        chosen = self._blocks(self.passes(vector), block_scores(vector), context)
         places = (chosen.long()[:, None] * BLOCK + torch.arange(BLOCK, device=vector.device)).flatten()
         places = places[places < self.elements]
         return self.payload((places.int(), vector[places]), context.density, threshold=threshold)
 
-    def _scores(self, vector: torch.Tensor) -> torch.Tensor:
-        """Sum of magnitudes of each block, float32 (⌈n/16⌉,)."""
-        whole = self.elements // BLOCK * BLOCK
-        scores = vector[:whole].view(-1, BLOCK).abs().sum(1)
-        if whole == self.elements:
-            return scores
-        return torch.cat((scores, vector[whole:].abs().sum().view(1)))
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
+        passes = self.passes(residual)
+        if not isinstance(passes, KernelPasses):
+            return super()._select_feedback(gradient, residual, context)  # type: ignore[return-value]
+        threshold = self.threshold
+        chosen = self._blocks(passes, passes.block_scores_feedback(gradient, residual), context)
+        return self.payload(passes.take_blocks(residual, chosen), context.density, threshold=threshold)
+
+    def _blocks(self, passes: Passes, scores: torch.Tensor, context: Context) -> torch.Tensor:
+        """The blocks to send, int32, ascending; moves the threshold."""
+        wanted = wanted_count(self.elements, context.density)
+        blocks = scores.numel() if wanted == self.elements else min(scores.numel(), max(1, wanted // BLOCK))
+        if blocks == scores.numel() or not bool(scores.max().isfinite()):
+            return passes.topk(scores, blocks)[0]
+        return self._scan(passes, scores, blocks)[0]
 
     def _scale(self, threshold: float, scores: torch.Tensor) -> float:
         return threshold
+
+
+def block_scores(vector: torch.Tensor) -> torch.Tensor:
+    """Sum of magnitudes of each block of 16, float32 (⌈n/16⌉,), added up in halves as the kernel does, bit for bit."""
+    short = -vector.numel() % BLOCK
+    lanes = torch.nn.functional.pad(vector, (0, short)).view(-1, BLOCK).abs()
+    for half in (8, 4, 2, 1):
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes.flatten()
