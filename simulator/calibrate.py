@@ -42,8 +42,9 @@ def calibrate(runs: Sequence[Run]) -> Profile:
     compute = fit_compute(runs)
     relaxed = [1.0 / run.stretch / pace for run, pace in zip(runs, compute.pace, strict=True)]
     compress, merge, optimize, notes = _costs(runs, [compute.stretch * factor for factor in relaxed])
-    exchanges = [e.scaled(factor) for run, factor in zip(runs, relaxed, strict=True) for e in observe_exchanges(run)]
-    network, network_note = fit_network(exchanges, first.experiment.cluster.cycle_time)
+    seen = [(e, factor) for run, factor in zip(runs, relaxed, strict=True) for e in observe_exchanges(run)]
+    exchanges, factors = [e for e, _ in seen], [factor for _, factor in seen]
+    network, network_note = fit_network(exchanges, factors, first.experiment.cluster.cycle_time)
     named = [{"name": run.name, "trace_sha256": run.digest} for run in runs]
     return Profile(
         model=first.experiment.model.name,

@@ -35,19 +35,23 @@ def messages_and_bytes(exchange: Exchanged) -> tuple[float, float]:
     return coordination + Timing(only_latency).seconds(kind, sizes), Timing(only_bytes).seconds(kind, sizes)
 
 
-def fit_network(exchanges: Sequence[Exchanged], cycle_s: float) -> tuple[NetworkFit | None, dict[str, Any]]:
+def fit_network(
+    exchanges: Sequence[Exchanged], relaxed: Sequence[float], cycle_s: float
+) -> tuple[NetworkFit | None, dict[str, Any]]:
     """Fit call + coordinate + messages * latency + bytes / bandwidth to the seconds of exchanges; None for too few.
 
-    An exchange that was launched on an idle Horovod waits half a cycle on average until it is seen, and its cycle's
-    coordination; one that was queued behind another pays neither. Runs of one size of job with one exchange a step
-    cannot tell these apart: the prior's proportions decide, and `fits` says so.
+    relaxed: for each exchange, the factor that brings its computing (copies, system calls) to one rank a core; waiting
+    for the cycle is no computing. An exchange that was launched on an idle Horovod waits half a cycle on average until
+    it is seen, and its cycle's coordination; one that was queued behind another pays neither. Runs of one size of job
+    with one exchange a step cannot tell these apart: the prior's proportions decide, and `fits` says so.
     """
-    usable = [e for e in exchanges if e.workers > 1]
+    usable = [(e, factor) for e, factor in zip(exchanges, relaxed, strict=True) if e.workers > 1]
     if len(usable) < 3:
         return None, {}
-    rows = [(0.0 if e.queued else 1.0, *messages_and_bytes(e)) for e in usable]
+    rows = [(0.0 if e.queued else 1.0, *messages_and_bytes(e)) for e, _ in usable]
     waited = np.array([row[0] * cycle_s / 2 for row in rows])
-    seconds = np.maximum(np.array([e.seconds for e in usable]) - waited, 1e-9)
+    seconds = np.array([e.seconds for e, _ in usable]) - waited
+    seconds = np.maximum(seconds * np.array([factor for _, factor in usable]), 1e-9)
     fit = fit_nonnegative(np.array([[1.0, *row] for row in rows]), seconds, PRIOR)
     call, coordinate, latency, per_byte = fit.constants
     bandwidth = min(FASTEST, 1.0 / per_byte) if per_byte > 0 else FASTEST

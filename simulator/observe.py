@@ -5,7 +5,6 @@ Nothing is fitted here. The first steps of a run are left out as warm-up (alloca
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections import defaultdict
@@ -276,10 +275,6 @@ class Exchanged:
     seconds: float
     queued: bool
     cached: bool
-
-    def scaled(self, factor: float) -> Exchanged:
-        """The same exchange with `factor` times the seconds."""
-        return dataclasses.replace(self, seconds=self.seconds * factor)
 
 
 def observe_exchanges(run: Run) -> list[Exchanged]:

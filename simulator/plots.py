@@ -68,7 +68,7 @@ def _scatter(axes: Axes, rows: Sequence[Comparison]) -> None:
             x, y = times[chosen].T
             axes.scatter(x, y, s=48, c=colour, marker=marker, edgecolor="white", linewidth=0.6, zorder=3, label=text)
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high))
-    axes.set(xlabel="measured iteration time, ms (median)", ylabel="predicted iteration time, ms (median)")
+    axes.set(xlabel="measured iteration time, ms", ylabel="predicted iteration time, ms")
     _plain_ticks(axes, low, high)
     axes.legend(loc="upper left", frameon=False, fontsize=8)
 
@@ -88,7 +88,7 @@ def _run_by_run(axes: Axes, rows: Sequence[Comparison]) -> None:
         if any(row.fitted == fitted for row in rows):
             axes.plot([], [], marker, markersize=5, color=colour, label=f"predicted, {label}")
     axes.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8)
-    axes.set(xlim=(0, right * 1.24), ylim=(len(rows) - 0.4, -0.6), xlabel="iteration time, ms (median)")
+    axes.set(xlim=(0, right * 1.24), ylim=(len(rows) - 0.4, -0.6), xlabel="iteration time, ms")
     axes.grid(axis="x", color="0.92", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=3, frameon=False, fontsize=8, handletextpad=0.2)

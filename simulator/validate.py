@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from simulator.calibrate import calibrate, wide_console
+from simulator.fitting import trimmed_mean
 from simulator.job import simulate
 from simulator.observe import Run, load_run
 from simulator.profile import Profile
@@ -32,9 +34,10 @@ DIFFERENT = 0.10  # two runs whose times differ by more must come out in the rig
 
 @dataclass(frozen=True)
 class Comparison:
-    """One run, measured and predicted: median seconds of an iteration and shares of its time.
+    """One run, measured and predicted: seconds of an iteration and shares of its time.
 
-    The median, because what else the host does stalls a step now and then, which is no property of the experiment.
+    measured_s is the trimmed mean over steps (a tenth at either end left out): what else the host does stalls a step
+    now and then, which is no property of the experiment. measured_mean_s is the plain mean. predicted_s is the mean.
     """
 
     name: str
@@ -43,7 +46,6 @@ class Comparison:
     measured_s: float
     predicted_s: float
     measured_mean_s: float
-    predicted_mean_s: float
     measured_share: dict[str, float]
     predicted_share: dict[str, float]
     bytes_measured: float
@@ -81,10 +83,9 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         name=run.name,
         fitted=fitted,
         label=f"{section.name}{density}, {run.workers} rank{'s' * (run.workers > 1)}",
-        measured_s=real.iteration_time_s["p50"],
-        predicted_s=simulated.iteration_time_s["p50"],
+        measured_s=trimmed_mean(iterations(run)),
+        predicted_s=simulated.iteration_time_s["mean"],
         measured_mean_s=real.iteration_time_s["mean"],
-        predicted_mean_s=simulated.iteration_time_s["mean"],
         measured_share=real.time_share,
         predicted_share=simulated.time_share,
         bytes_measured=real.bytes_sent_per_worker / real.steps,
@@ -96,6 +97,12 @@ def measured(run: Run) -> Result:
     """The run's result, folded again from its trace without the steps of warm-up."""
     ranks = [RankSteps.of(s for s in spans if s.step >= run.first_step) for spans in run.ranks]
     return summarize(ranks, seed=run.experiment.run.seed, samples=0)
+
+
+def iterations(run: Run) -> NDArray[np.float64]:
+    """Seconds of each step after warm-up, mean over the ranks (steps,)."""
+    steps = [[s.seconds for s in spans if s.what == "step" and s.step >= run.first_step] for spans in run.ranks]
+    return np.asarray(np.mean(steps, axis=0))
 
 
 def on_host_of(run: Run, profile: Profile) -> Profile:

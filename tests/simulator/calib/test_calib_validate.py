@@ -92,7 +92,7 @@ def test_an_error_above_the_limit_exits_with_one(write_run, truth, tmp_path, cap
 
 
 def test_order_of_runs_is_judged_where_they_differ():
-    row = validate.Comparison("a", True, "", 1.0, 1.0, 1.0, 1.0, {}, {}, 0.0, 0.0)
+    row = validate.Comparison("a", True, "", 1.0, 1.0, 1.0, {}, {}, 0.0, 0.0)
     like = dataclasses.replace(row, name="b", measured_s=1.05, predicted_s=0.9)
     wrong = dataclasses.replace(row, name="c", measured_s=2.0, predicted_s=0.8)
     right = dataclasses.replace(row, name="d", measured_s=4.0, predicted_s=4.4)
