@@ -48,7 +48,7 @@ class Communicator:
 
     def _agree_origin(self) -> float:
         """A common zero of time: the processes of one host share the monotonic clock, others meet at a barrier."""
-        self._comm.Barrier()
+        self._meet()
         now = time.perf_counter()
         return float(self._comm.bcast(now, root=0)) if self.local_size == self.size else now
 
@@ -58,6 +58,7 @@ class Communicator:
 
     def resume_clock(self, seconds: float) -> None:
         """Let the clock go on from the latest of all ranks' `seconds`, as after a resume."""
+        self._meet()
         latest = max(self._comm.allgather(seconds))
         self._origin = self._agree_origin() - latest
 
@@ -88,23 +89,33 @@ class Communicator:
 
     # mpi4py: everything else
 
+    def _meet(self) -> None:
+        """Wait for all ranks without spinning: MPI's own collectives would burn the cores that the late ones need."""
+        request = self._comm.Ibarrier()
+        while not request.Test():
+            time.sleep(POLL_INTERVAL_S)
+
     def barrier(self) -> None:
-        self._comm.Barrier()
+        self._meet()
 
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value on every rank."""
+        self._meet()
         return self._comm.bcast(value, root=0)
 
     def gather(self, value: Any) -> list[Any]:
         """All ranks' values in rank order on rank 0; an empty list elsewhere."""
+        self._meet()
         return self._comm.gather(value, root=0) or []
 
     def allgather_values(self, value: Any) -> list[Any]:
         """All ranks' values in rank order on every rank."""
+        self._meet()
         return list(self._comm.allgather(value))
 
     def mean_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """Mean over the ranks, added up in rank order: the same bits everywhere."""
+        self._meet()
         parts = self._comm.allgather(tensor.numpy())
         total = torch.zeros_like(tensor)
         for part in parts:
@@ -113,13 +124,19 @@ class Communicator:
 
     def agree(self, problem: UserError | None) -> None:
         """Raise on every rank the first rank's problem, if any rank has one: nobody is left waiting."""
+        self._meet()
         first = next((text for text in self._comm.allgather(str(problem) if problem else None) if text), None)
         if first is not None:
             raise AgreedError(first)
 
     def close(self) -> None:
+        """End Horovod and MPI. All ranks meet first and MPI ends here, not at the interpreter's exit: a rank that is
+        still tidying up would be starved by those that spin in MPI's final barrier."""
+        self._meet()
         self._hvd.shutdown()
+        self._meet()
         self._comm.Free()
+        self._mpi.Finalize()
 
 
 def abort_job(code: int = 1) -> None:
