@@ -48,7 +48,7 @@ INLINE int64_t pack_loop(const float *gradient, float *x, int64_t n, struct pack
         block[b] = v_add(block[b], v_load(gradient + i + b * LANES));
       mask[b] = v_greater(block[b], key);
       if (zero)
-        v_store(x + i + b * LANES, v_zero_at(block[b], v_greater(block[b], zero_key)));
+        v_store(x + i + b * LANES, v_zero_above(block[b], zero_key));
     }
     if (dense || mask[0] | mask[1] | mask[2] | mask[3])
       packed += v_pack_word(block, mask, (int32_t)(base + i), indices + packed, values + packed);

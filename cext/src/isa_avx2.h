@@ -80,13 +80,12 @@ static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *i
   _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(v.a, order_of(mask & 0xff)));
   _mm256_storeu_ps(values + low, _mm256_permutevar8x32_ps(v.b, order_of(mask >> 8)));
 }
-static inline __m256 zero_half(__m256 v, uint32_t mask) {
-  const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-  __m256i hit = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bit), bit);
-  return _mm256_andnot_ps(_mm256_castsi256_ps(hit), v);
-}
-static inline vec v_zero_at(vec v, uint32_t mask) {
-  return (vec){zero_half(v.a, mask & 0xff), zero_half(v.b, mask >> 8)};
+/* 0 where the key is above `key` */
+static inline vec v_zero_above(vec v, int32_t key) {
+  const __m256i limit = _mm256_set1_epi32(key);
+  ivec k = v_key(v);
+  return (vec){_mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.a, limit)), v.a),
+               _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.b, limit)), v.b)};
 }
 
 static inline __m256i count_half(__m256i count, __m256i key) {

@@ -24,7 +24,10 @@ static inline void v_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline ivec v_key(vec v) { return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK)); }
 static inline uint32_t v_greater(vec v, int32_t key) {
-  return _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
+  uint32_t mask = _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
+  /* In a general register from here on: GCC 12 spills the widened mask with 16 bits and reads it back with 32. */
+  __asm__("" : "+r"(mask));
+  return mask;
 }
 /* Packs four blocks: the positions of the set bits, 16 at a time, choose among 64 lanes. One store for up to 16
  * entries, where packing block by block takes four that straddle cache lines. Writes whole registers; returns the
@@ -59,7 +62,10 @@ static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *i
   i_compress(index, mask, indices);
   _mm512_storeu_ps(values, _mm512_maskz_compress_ps((__mmask16)mask, v));
 }
-static inline vec v_zero_at(vec v, uint32_t mask) { return _mm512_maskz_mov_ps((__mmask16)~mask, v); }
+/* 0 where the key is above `key` */
+static inline vec v_zero_above(vec v, int32_t key) {
+  return _mm512_maskz_mov_ps(_mm512_cmple_epi32_mask(v_key(v), _mm512_set1_epi32(key)), v);
+}
 
 /* counts lanes that are not 0 */
 static inline ivec i_count_nonzero(ivec count, vec v) {

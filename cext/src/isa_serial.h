@@ -80,8 +80,10 @@ static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {
   for (; mask; mask &= mask - 1)
     *out++ = v.lane[__builtin_ctz(mask)];
 }
-static inline vec v_zero_at(vec v, uint32_t mask) {
-  EACH_LANE v.lane[l] = mask >> l & 1 ? 0.0f : v.lane[l];
+/* 0 where the key is above `key` */
+static inline vec v_zero_above(vec v, int32_t key) {
+  ivec k = v_key(v);
+  EACH_LANE v.lane[l] = k.lane[l] > key ? 0.0f : v.lane[l];
   return v;
 }
 
