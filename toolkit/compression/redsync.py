@@ -23,6 +23,8 @@ class RedSync(ThresholdCompressor):
     whole vector again and again: a sample says how far down candidates are wanted, and they are gathered once.
     """
 
+    reach = 3.0
+
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
         _prime(tail, k, self.seed(context))
@@ -31,7 +33,9 @@ class RedSync(ThresholdCompressor):
         estimated = 0
         for number in range(ROUNDS):
             threshold = 0.5 * (low + high)
-            count = tail.count(threshold)
+            count = tail.candidates[0].numel()
+            if not number or threshold >= tail.floor or count <= 2 * k:  # otherwise it is known to be too many
+                count = tail.count(threshold)
             estimated = estimated if number else count
             if k <= count <= 2 * k:
                 return tail.above(threshold), threshold, estimated

@@ -64,9 +64,10 @@ class Sidco(StatisticalCompressor):
             residual[candidates[0].long()] = candidates[1]  # missed: as if nothing had been zeroed
             payload = self._choose(Tail(passes, residual), seen.moments, context)
         else:
-            selection = passes.settle(residual, candidates, prediction.zero_above, threshold)
-            payload = self._finish(passes, residual, selection, threshold, context)
-        passes.zero_at(residual, payload.indices)
+            candidates = passes.settle(residual, candidates, prediction.zero_above, threshold)
+            payload = self._finish(passes, residual, candidates, threshold, context)
+        if payload.indices is not candidates[0]:
+            passes.zero_at(residual, payload.indices)
         return payload
 
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:

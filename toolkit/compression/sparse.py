@@ -15,7 +15,7 @@ from toolkit.compression.passes import KernelPasses, Passes, Prediction, Selecti
 from toolkit.compression.tail import Tail, nth_largest
 from toolkit.experiment import CompressionSection
 
-PREDICT_FROM = 500_000  # elements; below, passes in the cache cost less than a prediction
+PREDICT_FROM = 12_000_000  # elements, more than caches hold; below, further passes cost less than a prediction
 LINES = 4096  # cache lines of a sample
 
 
@@ -46,6 +46,7 @@ class StatisticalCompressor(SparseCompressor):
     """
 
     logs = False  # whether the choice needs the sum of logarithms
+    reach = 2.0  # candidates are gathered down to about the reach·k-th largest
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         passes = self.passes(vector)
@@ -64,9 +65,9 @@ class StatisticalCompressor(SparseCompressor):
     def _collect(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> tuple[Tail, Sums]:
-        """One pass that adds, sums up, and gathers candidates down to about the 2k-th largest."""
+        """One pass that adds, sums up, and gathers candidates."""
         sample = passes.sample(gradient, residual, LINES).abs()
-        share = 2.0 * context.density
+        share = self.reach * context.density
         low = nth_largest(sample, round(share * sample.numel()) + 4)
         if not math.isfinite(low):
             return Tail(passes, residual), passes.moments_feedback(gradient, residual)

@@ -28,19 +28,23 @@ class Tail:
 
     def count(self, threshold: float) -> int:
         """Entries with |x| > threshold."""
-        return int(self._mask(threshold).sum())
+        self.gather(threshold)
+        return self.passes.tail_moments(self.candidates[1], float(np.float32(threshold)))[0]
 
     def above(self, threshold: float) -> Selection:
         """Entries with |x| > threshold, ascending."""
-        mask = self._mask(threshold)
-        indices, values = self.candidates
-        return (indices, values) if bool(mask.all()) else (indices[mask], values[mask])
+        self.gather(threshold)
+        threshold = float(np.float32(threshold))
+        if threshold == self.floor:
+            return self.candidates
+        places, values = self.passes.above(self.candidates[1], threshold)
+        return torch.index_select(self.candidates[0], 0, places), values
 
     def largest(self, k: int, threshold: float) -> Selection:
         """The k largest of those above `threshold`, of which there must be as many; ties by the lowest index."""
         indices, values = self.above(threshold)
-        places, chosen = self.passes.topk(values.contiguous(), k)
-        return indices[places.long()], chosen
+        places, chosen = self.passes.topk(values, k)
+        return torch.index_select(indices, 0, places), chosen
 
     def moments(self, threshold: float) -> tuple[int, float, float]:
         """Count, sum and sum of squares of |x| − threshold where |x| > threshold.
@@ -49,7 +53,7 @@ class Tail:
         """
         threshold = float(np.float32(threshold))
         if threshold >= self.floor:
-            return self.passes.tail_moments(self.candidates[1].contiguous(), threshold)
+            return self.passes.tail_moments(self.candidates[1], threshold)
         return self.passes.tail_moments(self.vector, threshold)
 
     def gather(self, threshold: float) -> None:
@@ -58,10 +62,6 @@ class Tail:
         if threshold < self.floor:
             self.candidates = self.passes.above(self.vector, threshold)
             self.floor = threshold
-
-    def _mask(self, threshold: float) -> torch.Tensor:
-        self.gather(threshold)
-        return ~(self.candidates[1].abs() <= float(np.float32(threshold)))
 
 
 def strided_sample(vector: torch.Tensor, size: int, seed: list[int]) -> torch.Tensor:

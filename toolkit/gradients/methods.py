@@ -20,7 +20,20 @@ from toolkit.errors import UserError
 from toolkit.experiment import CompressionSection
 from toolkit.registry import COMPRESSORS, nearest
 
-DEFAULT = ("none", "fp16", "topk", "randomk", "sidco-e", "sidco-p", "sidco-gp", "torch-topk", "torch:sidco-e")
+OURS = (
+    "none",
+    "fp16",
+    "topk",
+    "randomk",
+    "thresholdv16",
+    "dgc",
+    "redsync",
+    "gaussiank",
+    "sidco-e",
+    "sidco-p",
+    "sidco-gp",
+)
+DEFAULT = (*OURS, "torch-topk", "torch:sidco-e")
 WARM_UP = 40  # calls before the first timed one: SIDCo's stages settle
 
 

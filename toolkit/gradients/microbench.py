@@ -134,7 +134,7 @@ class Bench:
             for _ in range(methods.WARM_UP if side.name.endswith(("sidco-e", "sidco-p", "sidco-gp")) else 2):
                 payloads[side.name] = side.compress()
             side.decompress(payloads[side.name])
-        floors = Floors(self.x)
+        floors = Floors(self.x, self.args.threads)
         times = {side.name: (Times(), Times()) for side in self.sides}
         sent: dict[str, list[float]] = {side.name: [] for side in self.sides}
         size: dict[str, list[float]] = {side.name: [] for side in self.sides}
