@@ -25,7 +25,7 @@ class DGC(ThresholdCompressor):
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         size = min(self.elements, math.ceil(max(SAMPLE * self.elements, 2.0 / context.density)))
         sample = strided_sample(tail.vector, size, self.seed(context))
-        threshold = nth_largest(sample, math.ceil(sample.numel() * context.density))
+        threshold = nth_largest(tail.passes, sample, math.ceil(sample.numel() * context.density))
         estimated = count = tail.count(threshold)
         for _ in range(ROUNDS):
             if count >= LOWER * k:

@@ -66,4 +66,4 @@ def _prime(tail: Tail, k: int, seed: list[int]) -> None:
     """Candidates down to about the 3k-th largest, guessed from a sample; lower thresholds gather again."""
     if not math.isfinite(tail.floor):
         sample = strided_sample(tail.vector, SAMPLE, seed)
-        tail.gather(nth_largest(sample, round(3.0 * k / tail.vector.numel() * sample.numel()) + 4))
+        tail.gather(nth_largest(tail.passes, sample, round(3.0 * k / tail.vector.numel() * sample.numel()) + 4))

@@ -66,9 +66,9 @@ class StatisticalCompressor(SparseCompressor):
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> tuple[Tail, Sums]:
         """One pass that adds, sums up, and gathers candidates."""
-        sample = passes.sample(gradient, residual, LINES).abs()
+        sample = passes.sample(gradient, residual, LINES)
         share = self.reach * context.density
-        low = nth_largest(sample, round(share * sample.numel()) + 4)
+        low = nth_largest(passes, sample, round(share * sample.numel()) + 4)
         if not math.isfinite(low):
             return Tail(passes, residual), passes.moments_feedback(gradient, residual)
         room = int(1.5 * share * self.elements) + 4096

@@ -65,13 +65,12 @@ class Tail:
 
 
 def strided_sample(vector: torch.Tensor, size: int, seed: list[int]) -> torch.Tensor:
-    """About `size` magnitudes, float32, evenly strided from a start drawn from `seed`; at least one of n >= 1."""
+    """About `size` values, float32, evenly strided from a start drawn from `seed`; at least one of n >= 1."""
     stride = max(1, vector.numel() // max(1, size))
     start = int(np.random.default_rng(seed).integers(stride))
-    return vector[start::stride][: max(1, size)].abs()
+    return vector[start::stride][: max(1, size)].contiguous()
 
 
-def nth_largest(magnitudes: torch.Tensor, n: int) -> float:
-    """The n-th largest, n from 1 on; clipped to the smallest."""
-    n = min(max(1, n), magnitudes.numel())
-    return float(torch.topk(magnitudes, n, sorted=False).values.min())
+def nth_largest(passes: Passes, values: torch.Tensor, n: int) -> float:
+    """The n-th largest magnitude, n from 1 on; clipped to the smallest."""
+    return float(passes.topk(values, min(max(1, n), values.numel()))[1].abs().min())
