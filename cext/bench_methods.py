@@ -135,15 +135,16 @@ def _settle_stages(b: Bench, found: cext.Collected, brackets: Vector, ratios: li
     """The exact threshold of the last stage: sums above each bracket, completed by what lies inside it."""
     assert found.between <= len(b.room["between"])
     assert found.candidates <= len(b.room["indices"])
-    inside = np.sort(np.abs(b.room["between"][: found.between])).astype(np.float64)
+    # Magnitudes of one bracket share their leading bits, so their sum in double is exact, in whatever order they came.
+    inside = np.abs(b.room["between"][: found.between])
     exact = found.moments.sum_abs / found.moments.count * math.log(1 / ratios[0])
     for stage, ratio in enumerate(ratios[1:]):
         low, high = brackets[2 * stage : 2 * stage + 2]
         assert low <= exact <= high, "the prediction missed"
         count, excess, _ = found.tails[stage]
-        excess += count * (high - exact)
-        more = inside[np.searchsorted(inside, exact, "right") : np.searchsorted(inside, high, "right")]
-        exact += (excess + float((more - exact).sum())) / (count + len(more)) * math.log(1 / ratio)
+        more = inside[(inside > exact) & (inside <= high)]
+        excess += count * (high - exact) + float(more.sum(dtype=np.float64)) - len(more) * exact
+        exact += excess / (count + len(more)) * math.log(1 / ratio)
     return float(exact)
 
 

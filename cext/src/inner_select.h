@@ -144,8 +144,6 @@ static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high
   for (; i + LANES <= n; i += LANES) {
     vec v = v_load(x + i);
     uint32_t mask = v_greater(v, low) & ~v_greater(v, high);
-    if (mask == 0) /* a bracket is thin */
-      continue;
     v_compress_values(v, mask, found + packed);
     packed += __builtin_popcount(mask);
   }

@@ -10,11 +10,19 @@ static uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
+/* Where line j of `taken` begins: somewhere in its stratum of the vector. */
+static int64_t line_of(int64_t j, int64_t taken, int64_t all) {
+  int64_t first = j * all / taken, width = (j + 1) * all / taken - first;
+  return (first + (int64_t)(mix((uint64_t)j) % (uint64_t)width)) * LANES;
+}
+
 int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t lines, float *sample) {
   int64_t all = n / LANES, taken = min64(lines, all);
-  for (int64_t j = 0; j < taken; j++) { /* one line of each stratum of the vector */
-    int64_t first = j * all / taken, width = (j + 1) * all / taken - first;
-    int64_t at = (first + (int64_t)(mix((uint64_t)j) % (uint64_t)width)) * LANES;
+  for (int64_t j = 0; j < taken; j++) {
+    int64_t at = line_of(j, taken, all), soon = line_of(min64(j + 24, taken - 1), taken, all);
+    __builtin_prefetch(x + soon);
+    if (gradient)
+      __builtin_prefetch(gradient + soon);
     for (int l = 0; l < LANES; l++)
       sample[j * LANES + l] = gradient ? x[at + l] + gradient[at + l] : x[at + l];
   }
