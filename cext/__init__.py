@@ -36,6 +36,7 @@ __all__ = [
     "LEVELS",
     "Collected",
     "Moments",
+    "adam_pairs",
     "add",
     "block_scores_feedback",
     "capabilities",
@@ -266,6 +267,26 @@ def sparse_adam(
     """One Adam (decoupled: AdamW) step on the listed places only; see cext.reference.sparse_adam for the arithmetic."""
     numbers = (step, lr, beta1, beta2, epsilon, weight_decay, decoupled, own_age, threads)
     _kernels.sparse_adam(parameters, state, indices, values, *numbers)
+
+
+def adam_pairs(
+    parameters: Vector,
+    moments: Vector,
+    updates: Vector | None,
+    indices: Vector | None,
+    values: Vector,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    threads: int = 1,
+) -> None:
+    """One Adam step on the listed places only, on all without `indices`; see cext.reference.adam_pairs."""
+    numbers = (step, lr, beta1, beta2, epsilon, weight_decay, decoupled, threads)
+    _kernels.adam_pairs(parameters, moments, updates, indices, values, *numbers)
 
 
 if os.environ.get("SANDTABLE_SIMD"):

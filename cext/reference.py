@@ -380,3 +380,45 @@ def sparse_adam(
             row[0] = p
         else:
             parameters[i] = p
+
+
+def adam_pairs(
+    parameters: Vector,
+    moments: Vector,
+    updates: Vector | None,
+    indices: Vector | None,
+    values: Vector,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    threads: int = 1,
+) -> None:
+    """Adam on the listed places (all of them without indices), in float32 (StellaTrain, SIGCOMM 2024).
+
+    moments float32 (2n,): mean m and mean square v of a place beside each other. Per place:
+    g += weight_decay * p, or with decoupled p *= 1 - lr * weight_decay (AdamW); m += (1 - beta1) * (g - m);
+    v = beta2 * v + (1 - beta2) * g²; p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon), with t the
+    step, or, with updates int32 (n,), the number of updates of that place, which is counted up first.
+    ValueError before any write: an index outside [0, n), step < 1, a beta outside [0, 1).
+    """
+    places = np.arange(len(parameters), dtype=np.int32) if indices is None else indices
+    _check_places(places, len(parameters))
+    f32 = np.float32
+    for i, g in zip(places.tolist(), values, strict=True):
+        age = step
+        if updates is not None:
+            updates[i] += 1
+            age = int(updates[i])
+        rate, root = f32(lr / (1.0 - beta1**age)), f32(1.0 / math.sqrt(1.0 - beta2**age))
+        p, m, v = parameters[i], moments[2 * i], moments[2 * i + 1]
+        if weight_decay != 0 and not decoupled:
+            g = g + f32(weight_decay) * p
+        m = m + f32(1.0 - beta1) * (g - m)
+        v = f32(beta2) * v + f32(1.0 - beta2) * (g * g)
+        moments[2 * i], moments[2 * i + 1] = m, v
+        shrink = f32(1.0 - lr * weight_decay) if decoupled else f32(1.0)
+        parameters[i] = shrink * p - rate * (m / (np.sqrt(v) * root + f32(epsilon)))

@@ -11,13 +11,18 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from toolkit.errors import AgreedError, UserError
 
 POLL_INTERVAL_S = 100e-6  # horovod's own synchronize spins, which starves the other ranks of a small machine
+EAGER_POLLS = 20  # a neighbour's message is often there already: look so often, giving way in between, before sleeping
+MESSAGE_TAG = 7
 
 
 class Communicator:
@@ -112,6 +117,28 @@ class Communicator:
         """All ranks' values in rank order on every rank."""
         self._meet()
         return list(self._comm.allgather(value))
+
+    def trade(self, outgoing: dict[int, NDArray[np.uint8]], sources: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+        """Send bytes to other ranks and receive one message, of any length, from each of `sources`.
+
+        Returns when everything is received and may be overwritten. Ranks must trade in the same order.
+        """
+        byte, status = self._mpi.BYTE, self._mpi.Status()
+        requests = [self._comm.Isend([message, byte], rank, MESSAGE_TAG) for rank, message in outgoing.items()]
+        received: dict[int, NDArray[np.uint8]] = {}
+        missing, polls = list(sources), 0
+        while True:
+            for source in list(missing):
+                message = self._comm.Improbe(source, MESSAGE_TAG, status)
+                if message is not None:
+                    received[source] = np.empty(status.Get_count(byte), np.uint8)
+                    requests.append(message.Irecv([received[source], byte]))
+                    missing.remove(source)
+                    polls = 0
+            if self._mpi.Request.Testall(requests) and not missing:
+                return received
+            polls += 1
+            time.sleep(POLL_INTERVAL_S if polls > EAGER_POLLS else 0)
 
     def mean_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """Mean over the ranks, added up in rank order: the same bits everywhere."""

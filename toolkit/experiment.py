@@ -20,6 +20,7 @@ from toolkit.keys import key, read_section
 
 LANGUAGE_MODELS = ("lstm", "charlstm", "gpt")
 LANGUAGE_DATA = ("pysource", "ptb")
+AGES = ("step", "element")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class CompressionSection:
     granularity: str = key("merged", "what is compressed as one vector", choices=("layer", "merged", "model"))
     merge_elements: int = key(1_000_000, "merged: neighbouring tensors are joined up to this many elements", low=1)
     exchange: str = key("auto", "how payloads travel", choices=("auto", *registry.EXCHANGES))
+    wire_indices: str = key("int32", "indices on the wire: whole, or gaps of a byte or two", choices=("int32", "delta"))
+    wire_values: str = key(
+        "fp32", "values on the wire; bf16's rounding stays in the residual", choices=("fp32", "bf16")
+    )
+    bypass: str = key("off", "auto sends a bucket whole where that is cheaper on [cluster]", choices=("off", "auto"))
     error_feedback: bool = key(True, "keep what was not sent and add it to the next gradient")
     gradient_weight: float = key(1.0, "w_g: weight of gradient + residual in the new residual", low=0.0)
     memory_weight: float = key(0.0, "w_m: weight of the old residual in the new one", low=0.0)
@@ -81,6 +87,11 @@ class OptimizerSection:
     learning_rate: float = key(0.1, "step size", above=0.0)
     momentum: float = key(0.9, "momentum of sgd", low=0.0, high=1.0)
     nesterov: bool = key(False, "Nesterov's momentum")
+    lazy_decay: bool = key(False, "sparse-sgd: momentum also decays for the steps in which a coordinate was not listed")
+    beta1: float = key(0.9, "adam: decay of the mean of the gradient", low=0.0, high=0.999999)
+    beta2: float = key(0.999, "adam: decay of the mean of its square", low=0.0, high=0.99999999)
+    epsilon: float = key(1e-8, "adam: added to the root of the mean square", above=0.0)
+    age: str = key("step", "sparse-adam: bias is corrected by steps or by a coordinate's updates", choices=AGES)
     weight_decay: float = key(0.0, "L2 penalty", low=0.0)
     milestones: tuple[float, ...] = key((), "epochs after which the learning rate is multiplied by gamma")
     gamma: float = key(0.1, "factor at each milestone", above=0.0)
@@ -234,7 +245,7 @@ def check(experiment: Experiment, source: str) -> None:
             f"{source}: [compression] exchange = '{compression.exchange}': '{compression.name}' has {wire} payloads; "
             f"use 'auto'"
         )
-    if compression.momentum > 0 and (experiment.optimizer.momentum > 0 or experiment.optimizer.name == "adam"):
+    if compression.momentum > 0 and (experiment.optimizer.momentum > 0 or "adam" in experiment.optimizer.name):
         raise UserError(
             f"{source}: [compression] momentum = {compression.momentum!r}: would be applied twice; use sgd or "
             "sparse-sgd with [optimizer] momentum = 0"
@@ -245,6 +256,10 @@ def check(experiment: Experiment, source: str) -> None:
         raise UserError(f"{source}: [compression] nesterov = true: needs [compression] momentum > 0")
     if experiment.optimizer.nesterov and experiment.optimizer.momentum == 0:
         raise UserError(f"{source}: [optimizer] nesterov = true: needs momentum > 0")
+    if experiment.optimizer.lazy_decay and (
+        experiment.optimizer.name != "sparse-sgd" or experiment.optimizer.momentum == 0
+    ):
+        raise UserError(f"{source}: [optimizer] lazy_decay = true: needs name = 'sparse-sgd' and momentum > 0")
 
 
 def dump(experiment: Experiment) -> str:

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from toolkit import compression, exchange
-from toolkit.compression import Compressor, Context, DensePayload, Payload
-from toolkit.exchange import Exchange
+from toolkit.compression import Compressor, Context, DensePayload, Payload, SparsePayload
+from toolkit.exchange import Exchange, Pending, Wire
 from toolkit.experiment import Experiment
-from toolkit.optim.sparse_sgd import SparseSGD
+from toolkit.optim.sparse import SparseOptimizer
 from toolkit.policies.buckets import plan_buckets
+from toolkit.policies.bypass import Bypass
 from toolkit.trace import Recorder
 
 
@@ -33,10 +34,9 @@ class Bucket:
     compressor: Compressor
     residual: torch.Tensor | None
     missing: int = 0
-    handle: int | None = None
-    exchange: Exchange | None = None
+    pending: Pending | None = None
+    whole: bool = False  # whether the bucket went dense in this step
     launched: float = 0.0
-    bytes: int = 0
     views: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -47,8 +47,10 @@ class GradientReducer:
         self.experiment = experiment
         self.recorder = recorder
         self.comm = comm
-        self.exchange = exchange.create(experiment.exchange, comm)
+        self.wire = Wire(experiment.compression.wire_indices, experiment.compression.wire_values)
+        self.exchange = exchange.create(experiment.exchange, comm, self.wire)
         self.dense_exchange = exchange.create("dense", comm)
+        self.bypass = Bypass.of(experiment)
         self.density = experiment.compression.density
         self.observer: Callable[[int, int, torch.Tensor], None] | None = None
         self._last_micro = True
@@ -58,7 +60,6 @@ class GradientReducer:
         section = experiment.compression
         plan = plan_buckets([size for _, size in self.tensors], section.granularity, section.merge_elements)
         self.buckets = [self._bucket(f"bucket{i}", [named[j] for j in plan[i]]) for i in range(len(plan))]
-        self._sparse_step = experiment.optimizer.name == "sparse-sgd"
 
     def _bucket(self, name: str, members: list[tuple[str, torch.nn.Parameter]]) -> Bucket:
         elements = sum(p.numel() for _, p in members)
@@ -125,12 +126,14 @@ class GradientReducer:
     def launch_empty(self) -> None:
         """A worker without data for this step sends nothing (or zeros), so that the others do not hang."""
         for bucket in self.buckets:
-            nothing = DensePayload(bucket.gradient) if self.density >= 1.0 else bucket.compressor.nothing()
-            self._launch(bucket, self._exchange_now(), nothing)
+            way, density = self._way(bucket)
+            self._launch(bucket, way, DensePayload(bucket.gradient) if density >= 1.0 else bucket.compressor.nothing())
 
-    def _exchange_now(self) -> Exchange:
-        """At density 1 a sparse payload would only add indices: such steps travel dense."""
-        return self.dense_exchange if self.density >= 1.0 else self.exchange
+    def _way(self, bucket: Bucket) -> tuple[Exchange, float]:
+        """How a bucket travels in this step, and at which density: whole where a list of coordinates saves nothing."""
+        if self.bypass.dense(bucket.gradient.numel(), self.density):
+            return self.dense_exchange, 1.0
+        return self.exchange, self.density
 
     def _hook(self, bucket: Bucket, name: str) -> Callable[[torch.Tensor], None]:
         def ready(parameter: torch.Tensor) -> None:
@@ -150,60 +153,72 @@ class GradientReducer:
 
     def _compress(self, bucket: Bucket) -> None:
         start = self.recorder.clock()
-        way = self._exchange_now()
+        way, density = self._way(bucket)
         payload: Payload
-        context = Context(bucket.name, self.recorder.step, self.density, self.experiment.run.seed, self.comm.size)
-        if self.density >= 1.0:
+        context = Context(bucket.name, self.recorder.step, density, self.experiment.run.seed, self.comm.size)
+        if density >= 1.0:
             payload = bucket.compressor.everything(bucket.gradient, bucket.residual, context)
         elif bucket.residual is None:
             payload = bucket.compressor.select(bucket.gradient, context)
         else:
             payload = bucket.compressor.select_feedback(bucket.gradient, bucket.residual, context)
-        self._launch(bucket, way, payload)
+        if isinstance(payload, SparsePayload):
+            payload = self._rounded(payload, bucket.residual)
+        pending = self._launch(bucket, way, payload)
         elements = bucket.gradient.numel()
         selected = elements if isinstance(payload, DensePayload) else payload.indices.numel()
-        detail: dict[str, float] = {"elements": elements, "density": self.density, "selected": selected}
-        if self.density < 1.0:
+        detail: dict[str, float] = {"elements": elements, "density": density, "selected": selected}
+        if density < 1.0:
             detail |= bucket.compressor.telemetry
-        self.recorder.add("compress", bucket.name, start, bucket.launched, payload.bytes, detail)
+        self.recorder.add("compress", bucket.name, start, bucket.launched, pending.payload_bytes, detail)
 
-    def _launch(self, bucket: Bucket, way: Exchange, payload: Payload) -> None:
-        bucket.exchange = way
-        bucket.bytes = payload.bytes
-        bucket.handle = way.launch(bucket.name, payload)
+    def _rounded(self, payload: SparsePayload, residual: torch.Tensor | None) -> SparsePayload:
+        """What the wire can carry of a payload; the rounding errors join the residual."""
+        values, error = self.wire.rounded(payload.values)
+        if error is None:
+            return payload
+        if residual is not None:
+            residual[payload.indices.long()] += error
+        return SparsePayload(payload.indices, values, payload.elements)
+
+    def _launch(self, bucket: Bucket, way: Exchange, payload: Payload) -> Pending:
+        bucket.whole = isinstance(payload, DensePayload)
+        bucket.pending = way.launch(bucket.name, payload)
         bucket.launched = self.recorder.clock()
+        return bucket.pending
 
     def _synchronize(self, optimizer: torch.optim.Optimizer) -> None:
         if self.observer is not None:
             self.observer(self.recorder.step, self.comm.rank, self.flat_gradient())
         for bucket in self.buckets:
-            if bucket.handle is None:  # overlap is off, or a parameter took no part in this step
+            if bucket.pending is None:  # overlap is off, or a parameter took no part in this step
                 self._compress(bucket)
         for bucket in self.buckets:
             self._merge(bucket, self._wait(bucket), optimizer)
         self._clip(optimizer)
 
-    def _wait(self, bucket: Bucket) -> torch.Tensor:
-        assert bucket.handle is not None
+    def _wait(self, bucket: Bucket) -> Pending:
+        assert bucket.pending is not None
+        pending, bucket.pending = bucket.pending, None
         start = self.recorder.clock()
-        blocked = not self.comm.ready(bucket.handle)
-        received: torch.Tensor = self.comm.wait(bucket.handle)
+        blocked = not pending.ready()
+        pending.wait()
         end = self.recorder.clock()
         self.recorder.add("wait", bucket.name, start, end)
         detail = {"exact_end": float(blocked)}
-        self.recorder.add("communicate", bucket.name, bucket.launched, end, bucket.bytes, detail)
-        bucket.handle = None
-        return received
+        self.recorder.add("communicate", bucket.name, bucket.launched, end, pending.bytes, detail)
+        return pending
 
-    def _merge(self, bucket: Bucket, received: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        assert bucket.exchange is not None
+    def _merge(self, bucket: Bucket, pending: Pending, optimizer: torch.optim.Optimizer) -> None:
         start = self.recorder.clock()
         elements = bucket.gradient.numel()
-        if self._sparse_step and isinstance(optimizer, SparseSGD):
-            (indices, values), entries = bucket.exchange.merge_sparse(received, elements)
+        if bucket.residual is not None:
+            pending.settle(bucket.residual)
+        if isinstance(optimizer, SparseOptimizer) and not bucket.whole:
+            (indices, values), entries = pending.merge_sparse()
             optimizer.assign(bucket.parameter, indices, values)
         else:
-            entries = bucket.exchange.merge(received, bucket.gradient)
+            entries = pending.merge(bucket.gradient)
         detail = {"elements": float(elements), "entries": float(entries)}
         self.recorder.add("merge", bucket.name, start, self.recorder.clock(), 0, detail)
 
@@ -211,7 +226,7 @@ class GradientReducer:
         limit = self.experiment.optimizer.clip_norm
         if limit <= 0:
             return
-        if isinstance(optimizer, SparseSGD):
+        if isinstance(optimizer, SparseOptimizer):
             optimizer.clip_norm(limit)
         else:
             torch.nn.utils.clip_grad_norm_(self.parameters, limit)

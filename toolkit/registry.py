@@ -73,12 +73,17 @@ COMPRESSORS: dict[str, CompressorEntry] = {
 EXCHANGES: dict[str, str] = {
     "dense": "toolkit.exchange.dense:DenseAllreduce",
     "allgather": "toolkit.exchange.allgather:SparseAllgather",
+    "gtopk": "toolkit.exchange.gtopk:GTopK",
+    "oktopk": "toolkit.exchange.oktopk:OkTopk",
 }
 
 OPTIMIZERS: dict[str, str] = {
     "sgd": "toolkit.optim.dense:sgd",
     "adam": "toolkit.optim.dense:adam",
+    "adamw": "toolkit.optim.dense:adamw",
     "sparse-sgd": "toolkit.optim.sparse_sgd:SparseSGD",
+    "sparse-adam": "toolkit.optim.sparse_adam:SparseAdam",
+    "sparse-adamw": "toolkit.optim.sparse_adam:SparseAdamW",
 }
 
 

@@ -64,6 +64,18 @@ struct adam {
 
 void sparse_adam(const struct adam *adam, const struct entries *list, bool ascending, int threads);
 
+struct adam_pairs {
+  float *parameters;
+  float *moments;   /* mean and mean square of a place beside each other */
+  int32_t *updates; /* NULL: every place is as old as the tensor, `step` updates */
+  int32_t step;
+  double lr, beta1, beta2, epsilon, weight_decay;
+  bool decoupled; /* AdamW's weight decay */
+};
+
+/* The list's indices may be NULL: every place of the n. */
+void adam_pairs(const struct adam_pairs *adam, const struct entries *list, int64_t n, bool ascending, int threads);
+
 /* Position of the first entry whose place was last touched after `step`, or -1. */
 int64_t find_future_touch(const struct sgd *sgd, const struct entries *list);
 

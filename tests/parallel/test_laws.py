@@ -10,6 +10,16 @@ import pytest
 from toolkit.registry import COMPRESSORS
 
 JOB = Path(__file__).with_name("job_laws.py")
+EXCHANGES = Path(__file__).with_name("job_exchanges.py")
+
+
+@pytest.mark.parallel
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_exchanges_conserve_agree_and_send_no_more_than_they_say(mpirun, ranks):
+    done = mpirun(ranks, EXCHANGES, timeout=180)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert done.stdout.rstrip().endswith("all laws hold")
 
 
 @pytest.mark.parallel

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from toolkit.comm import Communicator
-from toolkit.exchange.base import Exchange
+from toolkit.exchange.base import Exchange, Pending
+from toolkit.exchange.wire import Wire
 from toolkit.registry import EXCHANGES, resolve
 
-__all__ = ["Exchange", "create"]
+__all__ = ["Exchange", "Pending", "Wire", "create"]
 
 
-def create(name: str, comm: Communicator) -> Exchange:
-    """The exchange that is registered under `name`."""
-    exchange: Exchange = resolve(EXCHANGES[name])(comm)
+def create(name: str, comm: Communicator, wire: Wire | None = None) -> Exchange:
+    """The exchange that is registered under `name`; dense ones take no notice of `wire`."""
+    exchange: Exchange = resolve(EXCHANGES[name])(comm, wire or Wire())
     return exchange

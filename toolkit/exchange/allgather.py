@@ -1,63 +1,50 @@
 """Sparse allgather: each worker sends its own number of coordinates, everybody merges them in rank order.
 
-A message is one int32 buffer: the count k, k indices, the bits of k float32 values. The count travels along because
-Horovod's allgather does not tell where one rank's part ends.
+The count travels in each message because Horovod's allgather does not tell where one rank's part ends.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 import cext
+from toolkit.comm import Communicator
 from toolkit.compression.base import Payload, SparsePayload
-from toolkit.exchange.base import Exchange, SparseGradient
+from toolkit.exchange.base import Exchange, Pending, SparseGradient
+from toolkit.exchange.lists import merge_lists
+from toolkit.exchange.wire import Wire
 
 
 class SparseAllgather(Exchange):
-    def launch(self, name: str, payload: Payload) -> int:
+    """Everything that is sent is merged: the sum of all payloads, in rank order, over the number of workers."""
+
+    def launch(self, name: str, payload: Payload) -> Pending:
         assert isinstance(payload, SparsePayload)
-        return self.comm.allgather(pack(payload), name)
+        return AllgatherPending(self.comm, self.wire, name, payload)
 
-    def merge(self, received: torch.Tensor, out: torch.Tensor) -> int:
+
+class AllgatherPending(Pending):
+    def __init__(self, comm: Communicator, wire: Wire, name: str, payload: SparsePayload) -> None:
+        self.comm = comm
+        self.wire = wire
+        message = wire.encode(payload.indices.numpy(), payload.values.numpy())
+        self.bytes = self.payload_bytes = message.nbytes
+        self.handle = comm.allgather(torch.from_numpy(message), name)
+
+    def ready(self) -> bool:
+        return self.comm.ready(self.handle)
+
+    def wait(self) -> None:
+        self.parts = self.wire.decode(self.comm.wait(self.handle).numpy())
+
+    def merge(self, out: torch.Tensor) -> int:
         out.zero_()
-        entries = 0
-        for indices, values in unpack(received.numpy()):
+        for indices, values in self.parts:
             cext.scatter_add(out.numpy(), indices, values)
-            entries += indices.size
         out.div_(self.comm.size)
-        return entries
+        return sum(indices.size for indices, _ in self.parts)
 
-    def merge_sparse(self, received: torch.Tensor, elements: int) -> tuple[SparseGradient, int]:
-        parts = unpack(received.numpy())
-        indices = np.concatenate([part[0] for part in parts])
-        values = np.concatenate([part[1] for part in parts])
-        offsets = np.cumsum([0] + [part[0].size for part in parts], dtype=np.int64)
-        merged_indices, merged_values = np.empty_like(indices), np.empty_like(values)
-        count = cext.merge_sorted(indices, values, offsets, merged_indices, merged_values)
-        merged_values[:count] /= np.float32(self.comm.size)
-        return (torch.from_numpy(merged_indices[:count]), torch.from_numpy(merged_values[:count])), indices.size
-
-
-def pack(payload: SparsePayload) -> torch.Tensor:
-    """One int32 tensor of 1 + 2k entries."""
-    k = payload.indices.numel()
-    message = torch.empty(1 + 2 * k, dtype=torch.int32)
-    message[0] = k
-    message[1 : 1 + k] = payload.indices
-    message[1 + k :] = payload.values.view(torch.int32)
-    return message
-
-
-def unpack(message: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The (indices int32, values float32) of each rank, in rank order, as views of the received int32 array."""
-    parts = []
-    start = 0
-    while start < message.size:
-        k = int(message[start])
-        if k < 0 or start + 1 + 2 * k > message.size:
-            raise RuntimeError(f"damaged message: count {k} at {start} of {message.size}")
-        middle = start + 1 + k
-        parts.append((message[start + 1 : middle], message[middle : middle + k].view(np.float32)))
-        start = middle + k
-    return parts
+    def merge_sparse(self) -> tuple[SparseGradient, int]:
+        indices, values = merge_lists(self.parts)
+        mean = torch.from_numpy(values) / self.comm.size
+        return (torch.from_numpy(indices), mean), sum(part[0].size for part in self.parts)

@@ -7,29 +7,47 @@ from __future__ import annotations
 
 import torch
 
+from toolkit.comm import Communicator
 from toolkit.compression.base import DensePayload, Payload
-from toolkit.exchange.base import Exchange, SparseGradient
+from toolkit.exchange.base import Exchange, Pending, SparseGradient
 
 
 class DenseAllreduce(Exchange):
-    def launch(self, name: str, payload: Payload) -> int:
+    """Its mean is the library's sum, in an order of its own, over the number of workers."""
+
+    def launch(self, name: str, payload: Payload) -> Pending:
         assert isinstance(payload, DensePayload)
+        return DensePending(self.comm, name, payload)
+
+
+class DensePending(Pending):
+    def __init__(self, comm: Communicator, name: str, payload: DensePayload) -> None:
+        self.comm = comm
+        self.elements = payload.elements
+        self.bytes = self.payload_bytes = payload.bytes
         if payload.values.dtype == torch.bfloat16:
-            return self.comm.allgather(payload.values.view(torch.uint8), name)
-        return self.comm.allreduce(payload.values, name)
+            self.handle = comm.allgather(payload.values.view(torch.uint8), name)
+        else:
+            self.handle = comm.allreduce(payload.values, name)
 
-    def merge(self, received: torch.Tensor, out: torch.Tensor) -> int:
-        if received.dtype == torch.uint8:
-            out.copy_(_sum_of_bits(received, self.comm.size))
-        elif received.data_ptr() != out.data_ptr():
-            out.copy_(received)
+    def ready(self) -> bool:
+        return self.comm.ready(self.handle)
+
+    def wait(self) -> None:
+        self.received = self.comm.wait(self.handle)
+
+    def merge(self, out: torch.Tensor) -> int:
+        if self.received.dtype == torch.uint8:
+            out.copy_(_sum_of_bits(self.received, self.comm.size))
+        elif self.received.data_ptr() != out.data_ptr():
+            out.copy_(self.received)
         out.div_(self.comm.size)
-        return received.numel()
+        return self.received.numel()
 
-    def merge_sparse(self, received: torch.Tensor, elements: int) -> tuple[SparseGradient, int]:
-        values = torch.empty(elements)
-        entries = self.merge(received, values)
-        return (torch.arange(elements, dtype=torch.int32), values), entries
+    def merge_sparse(self) -> tuple[SparseGradient, int]:
+        values = torch.empty(self.elements)
+        entries = self.merge(values)
+        return (torch.arange(self.elements, dtype=torch.int32), values), entries
 
 
 def _sum_of_bits(received: torch.Tensor, workers: int) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from toolkit.experiment import OptimizerSection
@@ -18,4 +20,17 @@ def sgd(section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> torc
 
 
 def adam(section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=section.learning_rate, weight_decay=section.weight_decay)
+    return torch.optim.Adam(parameters, **_adam_settings(section))
+
+
+def adamw(section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, **_adam_settings(section))
+
+
+def _adam_settings(section: OptimizerSection) -> dict[str, Any]:
+    return {
+        "lr": section.learning_rate,
+        "betas": (section.beta1, section.beta2),
+        "eps": section.epsilon,
+        "weight_decay": section.weight_decay,
+    }

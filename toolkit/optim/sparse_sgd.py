@@ -1,57 +1,38 @@
 """SGD that touches only the listed coordinates (StellaTrain, SIGCOMM 2024, section 4: CPU sparse optimizer).
 
-Momentum of a coordinate decays only when it is listed. Cost is O(listed coordinates), whatever the model's size.
+Momentum of a coordinate decays only when it is listed, or, with lazy_decay, by momentum to the power of the steps since
+it was last listed ("smart momentum").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 import cext
 from toolkit.experiment import OptimizerSection
+from toolkit.optim.sparse import SparseOptimizer
 
 
-class SparseSGD(torch.optim.Optimizer):
-    """torch.optim-compatible: param groups, state_dict, step hooks.
+class SparseSGD(SparseOptimizer):
+    """Equal to torch.optim.SGD where every coordinate is listed in every step, but for the rounding of float32."""
 
-    Parameters are contiguous float32 CPU tensors. Before each `step`, `assign` gives a parameter's gradient as
-    (indices int32 ascending, values float32); a parameter that got none is left as it is.
-    """
-
-    def __init__(self, section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> None:
+    def __init__(self, section: OptimizerSection, parameters: Iterable[Any], threads: int = 1) -> None:
         defaults = {
             "lr": section.learning_rate,
             "momentum": section.momentum,
             "nesterov": section.nesterov,
             "weight_decay": section.weight_decay,
+            "lazy_decay": section.lazy_decay,
         }
         super().__init__(parameters, defaults)
-        self._gradients: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def assign(self, parameter: torch.Tensor, indices: torch.Tensor, values: torch.Tensor) -> None:
-        """Set the sparse gradient that the next `step` applies."""
-        self._gradients[id(parameter)] = (indices, values)
-
-    def clip_norm(self, limit: float) -> None:
-        """Scale the assigned gradients so that their joint Euclidean norm is at most `limit`."""
-        norm = sum(float(values.double().square().sum()) for _, values in self._gradients.values()) ** 0.5
-        if norm > limit:
-            for _, values in self._gradients.values():
-                values.mul_(limit / norm)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                gradient = self._gradients.pop(id(parameter), None)
-                if gradient is not None:
-                    self._update(group, parameter, *gradient)
+        self.threads = threads
+        self._everywhere = torch.empty(0, dtype=torch.int32)
 
     def _update(
-        self, group: dict[str, Any], parameter: torch.Tensor, indices: torch.Tensor, values: torch.Tensor
+        self, group: dict[str, Any], parameter: torch.Tensor, indices: torch.Tensor | None, values: torch.Tensor
     ) -> None:
         state = self.state[parameter]
         if group["momentum"] and not state:
@@ -64,11 +45,19 @@ class SparseSGD(torch.optim.Optimizer):
             parameter.detach().view(-1).numpy(),
             None if momentum is None else momentum.view(-1).numpy(),
             None if touched is None else touched.view(-1).numpy(),
-            indices.numpy(),
+            (self._all(values.numel()) if indices is None else indices).numpy(),
             values.numpy(),
             step=state["step"],
             lr=group["lr"],
             momentum=group["momentum"],
             weight_decay=group["weight_decay"],
             nesterov=group["nesterov"],
+            lazy_decay=group["lazy_decay"],
+            threads=self.threads,
         )
+
+    def _all(self, elements: int) -> torch.Tensor:
+        """0, 1, … elements - 1, made once for the largest parameter."""
+        if self._everywhere.numel() < elements:
+            self._everywhere = torch.arange(elements, dtype=torch.int32)
+        return self._everywhere[:elements]
