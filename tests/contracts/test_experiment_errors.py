@@ -139,7 +139,7 @@ def test_no_key_takes_a_value_of_another_type(write: Write, section: str, spec: 
 
 @pytest.mark.parametrize(("section", "spec"), KEYS, ids=[f"{s}.{spec.name}" for s, spec in KEYS])
 def test_a_misspelt_key_names_the_nearest(write: Write, section: str, spec: dataclasses.Field[Any]) -> None:
-    misspelt = spec.name[:-1] + "qx"
+    misspelt = spec.name + "q"
     path = write(f"[{section}]\n{misspelt} = 1\n")
     text = message(path)
     assert text.startswith(f"{path}: [{section}] {misspelt} = 1: unknown key")

@@ -57,7 +57,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
     dense = registry.COMPRESSORS[sections["compression"].name].wire == "dense"
     exchange = draw(st.sampled_from(["auto", "dense" if dense else "allgather"]))
     sections["compression"] = dataclasses.replace(sections["compression"], exchange=exchange)
-    if sections["optimizer"].momentum > 0 or sections["optimizer"].name == "adam":
+    if sections["optimizer"].momentum > 0 or "adam" in sections["optimizer"].name:
         sections["compression"] = dataclasses.replace(sections["compression"], momentum=0.0)
     corrected = sections["compression"].momentum > 0
     sections["compression"] = dataclasses.replace(
@@ -78,6 +78,9 @@ def experiments(draw: st.DrawFn) -> Experiment:
         optimizer = {}
     sections["compression"] = dataclasses.replace(sections["compression"], **compression)
     sections["optimizer"] = dataclasses.replace(sections["optimizer"], **optimizer)
+    decays = sections["optimizer"].name == "sparse-sgd" and sections["optimizer"].momentum > 0
+    lazy = decays and sections["optimizer"].lazy_decay
+    sections["optimizer"] = dataclasses.replace(sections["optimizer"], lazy_decay=lazy)
     return Experiment(**sections)
 
 
