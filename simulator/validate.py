@@ -36,8 +36,9 @@ DIFFERENT = 0.10  # two runs whose times differ by more must come out in the rig
 class Comparison:
     """One run, measured and predicted: seconds of an iteration and shares of its time.
 
-    measured_s is the trimmed mean over steps (a tenth at either end left out): what else the host does stalls a step
-    now and then, which is no property of the experiment. measured_mean_s is the plain mean. predicted_s is the mean.
+    measured_s is the trimmed mean over whole steps (a tenth at either end left out): what else the host does stalls a
+    step now and then, which is no property of the experiment. predicted_s is the mean over as many simulated steps. The
+    short steps at the end of an epoch are left out of both. measured_mean_s is the plain mean of all steps.
     """
 
     name: str
@@ -75,7 +76,10 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         raise UserError("validate: the profile has no network of a measured host: calibrate it from runs of 2 ranks")
     real = measured(run)
     simulated = simulate(
-        run.experiment, on_host_of(run, profile), host_network=run.workers > 1, source=str(run.folder / "config.toml")
+        run.experiment,
+        whole_steps(run, on_host_of(run, profile)),
+        host_network=run.workers > 1,
+        source=str(run.folder / "config.toml"),
     )
     section = run.experiment.compression
     density = "" if run.experiment.exchange == "dense" else f" {section.density:g}"
@@ -100,9 +104,19 @@ def measured(run: Run) -> Result:
 
 
 def iterations(run: Run) -> NDArray[np.float64]:
-    """Seconds of each step after warm-up, mean over the ranks (steps,)."""
-    steps = [[s.seconds for s in spans if s.what == "step" and s.step >= run.first_step] for spans in run.ranks]
+    """Seconds of each whole step after warm-up, mean over the ranks (steps,); of all steps where none is whole."""
+    numbers = range(run.first_step, run.steps)
+    chosen = {number for number in numbers if run.is_full(number)} or set(numbers)
+    steps = [[s.seconds for s in spans if s.what == "step" and s.step in chosen] for spans in run.ranks]
     return np.asarray(np.mean(steps, axis=0))
+
+
+def whole_steps(run: Run, profile: Profile) -> Profile:
+    """The profile with as many examples more as make the last step of an epoch a whole one; epochs stay as long."""
+    if not any(run.is_full(number) for number in range(run.first_step, run.steps)):
+        return profile
+    size = run.workers * run.experiment.data.batch_size * run.experiment.pipeline.accumulation
+    return dataclasses.replace(profile, examples=-(-profile.examples // size) * size)
 
 
 def on_host_of(run: Run, profile: Profile) -> Profile:
