@@ -19,6 +19,7 @@ from simulator.network import Topology
 from simulator.profile import Cost, Profile
 from simulator.scenario import Scenario
 from simulator.timing import Timing
+from simulator.unmodelled import unmodelled
 from toolkit import registry
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
@@ -252,9 +253,10 @@ def build(
 ) -> Plan:
     """Resolve a run. host_network: on the network that the profile was measured on, all workers on that host."""
     device = load_device(experiment.cluster.device, f"{source}: [cluster] device")
-    assumptions: list[str] = []
+    assumptions = unmodelled(experiment)
     if profile is None:
-        profile, assumptions = _derived(experiment, device, source)
+        profile, derived = _derived(experiment, device, source)
+        assumptions += derived
     if profile.model != experiment.model.name:
         raise UserError(f"{source}: [model] name = '{experiment.model.name}': the profile is of '{profile.model}'")
     software = (profile.network.call_s, profile.network.coordinate_s) if profile.network else (0.0, 0.0)
