@@ -22,13 +22,14 @@ from rich.table import Table
 from simulator.calibrate import calibrate, wide_console
 from simulator.fitting import trimmed_mean
 from simulator.job import simulate
-from simulator.observe import Run, load_run
+from simulator.observe import Run, load_run, observe_steps
 from simulator.profile import Profile
 from toolkit.errors import UserError
 from toolkit.trace import RankSteps, Result, summarize
 
 VALIDATION_SCHEMA = "sandtable-validation/1"
 SHARES = ("compute", "compress", "communicate", "optimize", "idle")
+UNEVEN = 1.5  # slowest over fastest rank from which the scheduler's placement is worth a word
 DIFFERENT = 0.10  # two runs whose times differ by more must come out in the right order
 
 
@@ -38,7 +39,8 @@ class Comparison:
 
     measured_s is the trimmed mean over whole steps (a tenth at either end left out): what else the host does stalls a
     step now and then, which is no property of the experiment. predicted_s is the mean over as many simulated steps. The
-    short steps at the end of an epoch are left out of both. measured_mean_s is the plain mean of all steps.
+    short steps at the end of an epoch are left out of both. measured_mean_s is the plain mean of all steps. unevenness:
+    compute time of the slowest rank over that of the fastest, medians over steps.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Comparison:
     predicted_share: dict[str, float]
     bytes_measured: float
     bytes_predicted: float
+    unevenness: float = 1.0
 
     @property
     def error(self) -> float:
@@ -94,6 +97,7 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         predicted_share=simulated.time_share,
         bytes_measured=real.bytes_sent_per_worker / real.steps,
         bytes_predicted=simulated.bytes_sent_per_worker / simulated.steps,
+        unevenness=unevenness(run),
     )
 
 
@@ -101,6 +105,13 @@ def measured(run: Run) -> Result:
     """The run's result, folded again from its trace without the steps of warm-up."""
     ranks = [RankSteps.of(s for s in spans if s.step >= run.first_step) for spans in run.ranks]
     return summarize(ranks, seed=run.experiment.run.seed, samples=0)
+
+
+def unevenness(run: Run) -> float:
+    """Compute time of the slowest rank over that of the fastest one, medians over steps."""
+    steps = observe_steps(run)
+    medians = [float(np.median(steps.compute[steps.rank == rank])) for rank in np.unique(steps.rank)]
+    return max(medians) / min(medians) if min(medians) > 0 else 1.0
 
 
 def iterations(run: Run) -> NDArray[np.float64]:
@@ -231,3 +242,9 @@ def show(groups: dict[str, list[Comparison]], console: Console) -> None:
                 f"worst {total.worst:.1%} ({total.worst_run}){order}",
                 highlight=False,
             )
+    for row in (row for rows in groups.values() for row in rows if row.unevenness > UNEVEN):
+        console.print(
+            f"[yellow]warning[/]: {row.name}: one rank took {row.unevenness:.1f} times as long as another to compute: the "
+            "ranks shared the cores unevenly, which is not simulated",
+            highlight=False,
+        )

@@ -102,6 +102,25 @@ def test_order_of_runs_is_judged_where_they_differ():
     assert total.worst_run == "c"
 
 
+def test_ranks_that_share_cores_unevenly_are_named(write_run, truth, capsys):
+    folder = write_run(truth, "uneven")
+    path = folder / "trace" / "rank3.jsonl"
+    lines = path.read_text().splitlines()
+    header, rows = lines[0], [json.loads(line) for line in lines[1:]]
+    for row in rows:  # rank 3 computes in a fifth of the time and waits for the others
+        if row[0] in ("data", "forward", "backward"):
+            row[4] = row[3] + (row[4] - row[3]) / 5
+    path.write_text("\n".join([header, *map_json(rows)]) + "\n")
+    assert run_main(validate, folder, write_run(truth, "even")) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "uneven: one rank took 5.0 times as long" in printed
+    assert "even: one rank" not in printed.replace("uneven: one rank", "")
+
+
+def map_json(rows: list) -> list[str]:
+    return [json.dumps(row) for row in rows]
+
+
 def test_another_network_is_refused(write_run, truth):
     profile = calibrate.calibrate([load_run(write_run(truth, "one"))])
     other = dataclasses.replace(profile, model="vgg16")
