@@ -84,12 +84,10 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         host_network=run.workers > 1,
         source=str(run.folder / "config.toml"),
     )
-    section = run.experiment.compression
-    density = "" if run.experiment.exchange == "dense" else f" {section.density:g}"
     return Comparison(
         name=run.name,
         fitted=fitted,
-        label=f"{section.name}{density}, {run.workers} rank{'s' * (run.workers > 1)}",
+        label=label_of(run),
         measured_s=trimmed_mean(iterations(run)),
         predicted_s=simulated.iteration_time_s["mean"],
         measured_mean_s=real.iteration_time_s["mean"],
@@ -99,6 +97,17 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         bytes_predicted=simulated.bytes_sent_per_worker / simulated.steps,
         unevenness=unevenness(run),
     )
+
+
+def label_of(run: Run) -> str:
+    """What a run was, in a few words: compressor, density, ranks, batch size, and what is not as usual."""
+    section, pipeline = run.experiment.compression, run.experiment.pipeline
+    words = [section.name if run.experiment.exchange == "dense" else f"{section.name} {section.density:g}"]
+    words += [f"{run.workers} rank{'s' * (run.workers > 1)}", f"batch {run.experiment.data.batch_size}"]
+    words += [f"×{pipeline.accumulation}"] if pipeline.accumulation > 1 else []
+    words += [f"by {section.granularity}"] if section.granularity != "merged" else []
+    words += [] if pipeline.overlap else ["no overlap"]
+    return ", ".join(words)
 
 
 def measured(run: Run) -> Result:
@@ -244,7 +253,7 @@ def show(groups: dict[str, list[Comparison]], console: Console) -> None:
             )
     for row in (row for rows in groups.values() for row in rows if row.unevenness > UNEVEN):
         console.print(
-            f"[yellow]warning[/]: {row.name}: one rank took {row.unevenness:.1f} times as long as another to compute: the "
-            "ranks shared the cores unevenly, which is not simulated",
+            f"[yellow]warning[/]: {row.name}: one rank took {row.unevenness:.1f} times as long as another to compute: "
+            "the ranks shared the cores unevenly, which is not simulated",
             highlight=False,
         )
