@@ -28,7 +28,7 @@ WORD = 4.0  # bytes of a value
 COMPRESS_PASSES = {"none": 2.0, "fp16": 1.5, "topk": 10.0, "randomk": 3.0, "threshold": 4.0}
 SIDCO_PASSES = {"sidco-e": 5.0, "sidco-p": 5.0, "sidco-gp": 9.0}  # gp: a logarithm an element
 OTHER_PASSES = 6.0
-OPTIMIZE_PASSES = {"sgd": 5.0, "adam": 7.0}
+OPTIMIZE_PASSES = {"sgd": 5.0, "adam": 7.0, "adamw": 7.0}  # all others touch listed entries only
 EXAMPLES = {"digits": 1438, "mnist": 60_000, "cifar10": 50_000, "imagefolder": 1_281_167}
 TOKENS = {"ptb": 929_589, "pysource": 1_600_000}  # characters or words of the training part
 

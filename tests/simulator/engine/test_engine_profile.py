@@ -106,3 +106,10 @@ def test_every_data_set_has_a_size():
 def test_an_unknown_device_is_refused():
     with pytest.raises(UserError, match="did you mean 'a100'"):
         load_device("a1000")
+
+
+def test_a_derived_optimizer_pays_for_what_it_touches():
+    optimize = memory_costs(load_device("cpu-core"))[2]
+    for name, cost in optimize.items():
+        sparse = name.startswith("sparse")
+        assert (cost.element_s == 0, cost.entry_s > 0) == (sparse, sparse), name
