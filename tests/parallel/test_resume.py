@@ -75,6 +75,21 @@ def test_killed_and_resumed_ends_like_uninterrupted(tmp_path):
     assert first == second
 
 
+@pytest.mark.parametrize(
+    ("exchange", "optimizer"), [("gtopk", "sparse-adam"), ("oktopk", "sparse-sgd")], ids=["gtopk-adam", "oktopk-sgd"]
+)
+def test_sparse_state_survives_a_resume(tmp_path, exchange, optimizer):
+    chosen = [
+        f"--set=compression.exchange={exchange}",
+        "--set=compression.name=dgc",
+        f"--set=optimizer.name={optimizer}",
+    ]
+    whole = finish(tmp_path / "whole", *chosen, "--set=run.steps=18")
+    finish(tmp_path / "parts", *chosen, "--set=run.steps=9")
+    parts = finish(tmp_path / "parts", *chosen, "--set=run.steps=18", "--resume")
+    assert parts["training"] == whole["training"]
+
+
 def test_damaged_checkpoint_is_refused_in_one_line(tmp_path):
     out = tmp_path / "run"
     finish(out, "--set=run.steps=9")
