@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.errors import AgreedError, UserError
+from toolkit.launcher import CORES
 
 POLL_INTERVAL_S = 100e-6  # horovod's own synchronize spins, which starves the other ranks of a small machine
 EAGER_POLLS = 20  # a neighbour's message is often there already: look so often, giving way in between, before sleeping
@@ -41,6 +42,7 @@ class Communicator:
                 "'python -m toolkit doctor'"
             ) from None
         hvd.init()
+        pin(hvd.local_rank(), hvd.local_size())
         self._hvd = hvd
         self._mpi = MPI
         self._comm = MPI.COMM_WORLD.Dup()
@@ -164,6 +166,14 @@ class Communicator:
         self._meet()
         self._comm.Free()
         self._mpi.Finalize()
+
+
+def pin(local_rank: int, local_size: int) -> None:
+    """Where ranks share cores evenly, keep each on one: left alone, the system sometimes puts three of four on one
+    core of two, and every step then takes half as long again."""
+    cores = sorted(CORES)
+    if local_size > len(cores) and local_size % len(cores) == 0:
+        os.sched_setaffinity(0, {cores[local_rank % len(cores)]})
 
 
 def abort_job(code: int = 1) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+CORES = frozenset(os.sched_getaffinity(0))  # before a communicator may pin this rank to one of them
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import cext
 from toolkit.checkpoint.state import replace_durably
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment, dump, parse
+from toolkit.launcher import CORES
 from toolkit.trace import Span, read_trace, write_trace
 
 MAY_CHANGE = {("run", "steps"), ("run", "epochs"), ("run", "evaluate_every"), ("checkpoint", "keep")}
@@ -89,7 +89,7 @@ def environment() -> dict[str, Any]:
         "packages": {name: _version(name) for name in packages},
         "simd": cext.simd(),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(CORES),
         "platform": platform.platform(),
         "commit": _commit(),
     }

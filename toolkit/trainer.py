@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from toolkit.checkpoint.state import save_state
 from toolkit.comm import Communicator
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
+from toolkit.launcher import CORES
 from toolkit.policies.density import DensitySchedule
 from toolkit.policies.learning_rate import learning_rate
 from toolkit.reducer import GradientReducer
@@ -48,7 +48,7 @@ class Trainer:
         self.folder = RunFolder(out, experiment, comm.rank)
         self.store = CheckpointStore(out, comm, experiment.checkpoint.keep)
         self.recorder = Recorder(comm.rank, comm.clock)
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // comm.local_size))
+        torch.set_num_threads(max(1, len(CORES) // comm.local_size))
         torch.manual_seed(experiment.run.seed)
         self.task, self.model = self._build()
         comm.broadcast_parameters(dict(self.model.state_dict()))
@@ -205,7 +205,7 @@ class Trainer:
             "tensors": self.reducer.tensors,
             "batch_size": self.experiment.data.batch_size,
             "examples": len(self.task.train),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": len(CORES),
             "hosts": self.comm.hosts,
         }
 
