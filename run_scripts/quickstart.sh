@@ -37,5 +37,5 @@ python -m simulator validate "$OUT"/{dense,topk,sidco-e,held-out} --profile "$OU
 echo "== the same experiment on clusters you don't have: where does compression pay?"
 python -m simulator map "$EXPERIMENT" --profile "$OUT/profile.json" --workers 4,8,16,32,64 \
     --bandwidths "100 Mbit/s,1 Gbit/s,10 Gbit/s" --compressors none,topk,sidco-e \
-    --csv "$OUT/map.csv" --plot "$OUT/map.png"
+    --validation "$OUT/validation.json" --csv "$OUT/map.csv" --plot "$OUT/map.png"
 echo "figures and tables: $OUT/{map.png,map.csv,validation.png,validation.json,profile.json}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from simulator import margin
 from simulator.calibrate import wide_console
 from simulator.job import simulate
 from simulator.plan import build
@@ -26,7 +27,6 @@ from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 
 PHASES = 4  # of Horovod's cycle, over which times are averaged
-PAYS = 1.05  # speed-up from which compression pays; below its inverse it costs
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Map:
     experiment: Experiment
     measured: bool
     cells: tuple[Cell, ...]
+    pays_from: float = margin.LEAST  # speed-up from which compression pays; below its inverse it costs
 
     def at(self, workers: int, bandwidth: float, choice: Choice) -> Cell:
         wanted = (workers, bandwidth, choice)
@@ -154,13 +155,13 @@ def _over_phases(experiment: Experiment, profile: Profile, source: str) -> float
     return sum(times) / PHASES
 
 
-def verdict(cells: Sequence[Cell]) -> str:
+def verdict(cells: Sequence[Cell], pays_from: float = margin.LEAST) -> str:
     """What a cluster's compressed cells come to, in a few words."""
     best = max(cells, key=lambda cell: cell.speedup)
-    if best.speedup >= PAYS:
+    if best.speedup >= pays_from:
         return f"pays: {best.choice.label} ×{best.speedup:.2f}"
-    if best.speedup > 1 / PAYS:
-        return "no difference"
+    if best.speedup > 1 / pays_from:
+        return "no clear difference"
     return f"costs: ×{best.speedup:.2f} at best"
 
 
@@ -196,6 +197,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", default="4,8,16,32,64", help="numbers of workers, separated by commas")
     parser.add_argument("--bandwidths", default="100 Mbit/s,1 Gbit/s,10 Gbit/s", help="rates, separated by commas")
     parser.add_argument("--compressors", default="none,topk,sidco-e", help="names or name:density, by commas")
+    parser.add_argument(
+        "--validation", metavar="V", help="a file of validate --json: differences within its error count not"
+    )
     parser.add_argument("--csv", metavar="OUT", help="write a row a cluster and compressor")
     parser.add_argument("--plot", metavar="OUT.png", help="draw the map")
 
@@ -209,7 +213,9 @@ def main(args: argparse.Namespace) -> int:
     choices = parse_choices(args.compressors)
     if all(choice.name == "none" for choice in choices):
         raise UserError(f"--compressors {args.compressors}: at least one beside 'none' is wanted")
+    pays_from = margin.pays_from(args.validation)
     found = sweep(experiment, profile, parse_workers(args.workers), rates, choices, args.file)
+    found = dataclasses.replace(found, pays_from=pays_from)
     show(found, wide_console())
     if args.csv:
         write_csv(found, Path(args.csv))
@@ -235,9 +241,13 @@ def show(found: Map, console: Console) -> None:
             cells = [found.at(workers, bandwidth, choice) for choice in found.compressors]
             times = (f"{dense.iteration_s * 1e3:.1f} ms", f"{dense.communicate_share:.0%}")
             speedups = [f"×{cell.speedup:.2f}" for cell in cells]
-            table.add_row(units.render("rate", bandwidth), str(workers), *times, *speedups, verdict(cells))
+            table.add_row(
+                units.render("rate", bandwidth), str(workers), *times, *speedups, verdict(cells, found.pays_from)
+            )
         table.add_section()
     console.print(table)
+    note = f"no clear difference: a speed-up below ×{found.pays_from:.2f}"
+    console.print(f"{note}, within the measured error of the simulation" if found.pays_from > margin.LEAST else note)
 
 
 def write_csv(found: Map, path: Path) -> None:

@@ -118,7 +118,7 @@ def plot_map(found: Map, path: Path) -> None:
         image = axes.pcolormesh(values[choice], cmap="PuOr_r", norm=norm, edgecolor="white", linewidth=1.5)
         density = found.at(columns[0], rows[0], choice).density
         axes.set_title(f"{choice.name}, density {density:g}", fontsize=10)
-        _write_cells(axes, values[choice])
+        _write_cells(axes, values[choice], found.pays_from)
         axes.set_xticks(np.arange(len(columns)) + 0.5, [str(w) for w in columns])
         axes.set_xlabel("workers")
         axes.tick_params(length=0)
@@ -135,16 +135,15 @@ def plot_map(found: Map, path: Path) -> None:
         f"{' (computation measured)' if found.measured else ' (computation derived from FLOPs)'}",
         fontsize=11,
     )
+    figure.text(0.01, 0.01, f"grey: below ×{found.pays_from:.2f}, no clear difference", fontsize=8, color=GREY)
     save(figure, path)
 
 
-def _write_cells(axes: Axes, values: NDArray[np.float64]) -> None:
+def _write_cells(axes: Axes, values: NDArray[np.float64], pays_from: float) -> None:
     """The number in each cell: bold where compression pays, grey where it makes no difference."""
-    from simulator.map import PAYS
-
     strongest = np.abs(np.log(values)).max()
     for (row, column), value in np.ndenumerate(values):
-        pays, same = value >= PAYS, 1 / PAYS < value < PAYS
+        pays, same = value >= pays_from, 1 / pays_from < value < pays_from
         dark = abs(np.log(value)) > 0.62 * max(strongest, np.log(2.0))
         axes.text(
             column + 0.5,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import calibrate, map, validate
+from simulator import calibrate, map, margin, validate
 from simulator.map import Cell, Choice, parse_choices, parse_workers, sweep, verdict
 from simulator.observe import load_run
 from simulator.profile import Cost, Layer, Profile
@@ -186,7 +186,20 @@ def test_batches_stay_whole_on_clusters_larger_than_the_data(profile):
 def test_verdicts():
     cell = Cell(4, 1e8, Choice("topk"), 0.01, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0)
     words = [verdict([dataclasses.replace(cell, speedup=value)]) for value in (1.2, 1.04, 0.97, 0.5)]
-    assert words == ["pays: topk ×1.20", "no difference", "no difference", "costs: ×0.50 at best"]
+    assert words == ["pays: topk ×1.20", "no clear difference", "no clear difference", "costs: ×0.50 at best"]
+
+
+def test_a_verdict_is_given_only_beyond_the_measured_error(tmp_path):
+    cell = Cell(4, 1e8, Choice("topk"), 0.01, 1.0, 1.0, 1.0, 0.0, 0.0, 1.15)
+    file = tmp_path / "validation.json"
+    fitted = {"runs": [{"error": -0.3}]}
+    for held, expected in (([{"error": -0.2}, {"error": 0.1}], 1.2), ([{"error": 0.01}], 1.05), ([], 1.3)):
+        file.write_text(json.dumps({"fitted": fitted, "held_out": {"runs": held}}))
+        assert margin.pays_from(str(file)) == pytest.approx(expected)
+        assert verdict([cell], expected).startswith("pays") == (expected < 1.15)
+    file.write_text("{}")
+    with pytest.raises(UserError, match=r"--validation .*validation\.json: not a file"):
+        margin.pays_from(str(file))
 
 
 def test_map_command_writes_table_and_figure(profile, tmp_path, capsys):
