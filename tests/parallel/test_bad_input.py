@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,21 @@ def test_bad_data_found_by_one_rank_in_mid_run_ends_the_job_with_2(mpirun, tmp_p
     done = mpirun(2, program, timeout=60)
     assert done.returncode == 2, done.stderr
     assert next(line for line in done.stderr.splitlines() if line.startswith("error:")).endswith("picture.png: damaged")
+
+
+def test_absent_horovod_is_said_with_what_to_do(tmp_path):
+    program = (
+        "import sys\n"
+        "class Wall:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('horovod', 'mpi4py'):\n"
+        "            raise ImportError(name + ' is absent')\n"
+        "sys.meta_path.insert(0, Wall())\n"
+        "from toolkit.__main__ import main\n"
+        f"sys.exit(main(['train', '{SMALL}', '--out', '{tmp_path}/run']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "run ./run_scripts/setup.sh" in done.stderr
+    assert not (tmp_path / "run").exists()
