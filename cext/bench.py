@@ -1,6 +1,6 @@
 """Times the kernels as multiples of the pass that nobody can avoid: reading the vector, or adding the gradient.
 
-python -m cext.bench [--elements 25.6M] [--densities 0.1,0.01,0.001] [--threads 2] [--rounds 21] [--peers]
+python -m cext.bench [--elements 25.6M] [--densities 0.1,0.01,0.001] [--threads 2] [--rounds 21]
     [--check-goals]
 
 Every method is first held against the NumPy reference. Then method and floor run in turn; the ratio is taken round by
@@ -69,36 +69,12 @@ def show(bench: methods.Bench, method: methods.Method, rounds: int) -> bool:
     return kept
 
 
-def show_peers(bench: methods.Bench, rounds: int) -> None:
-    """np.partition, and torch.topk where torch is installed, against the exact top-k."""
-
-    def partition() -> int:
-        magnitude = np.abs(bench.x)
-        border = np.partition(magnitude, len(magnitude) - bench.k)[len(magnitude) - bench.k]
-        return len(np.flatnonzero(magnitude >= border))
-
-    peers = {"np.partition + nonzero": partition}
-    try:
-        import torch
-    except ImportError:
-        print("torch is not installed: its topk is not timed")
-    else:
-        torch.set_num_threads(bench.threads)
-        x = torch.from_numpy(bench.x)
-        out = torch.empty(bench.k), torch.empty(bench.k, dtype=torch.int64)
-        peers["torch.topk"] = lambda: len(torch.topk(x.abs(), bench.k, sorted=False, out=out)[0])
-    for name, run in peers.items():
-        ratios = [timed(run)[0] / timed(lambda: methods.topk(bench))[0] for _ in range(max(3, rounds // 5))]
-        print(f"{name:30} {bench.density:<7g} {np.median(ratios):5.1f} x the exact top-k", flush=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cext.bench", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--elements", type=elements_of, default=25_600_000)
     parser.add_argument("--densities", type=densities_of, default="0.1,0.01,0.001", help="comma-separated")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--peers", action="store_true", help="also time np.partition and torch.topk")
     parser.add_argument("--check-goals", action="store_true", help="end with 1 if a goal is missed")
     options = parser.parse_args(arguments)
     for density in options.densities:
@@ -113,8 +89,6 @@ def main(arguments: list[str] | None = None) -> int:
         bench = methods.Bench(x, gradient, density, options.threads)
         for method in methods.METHODS:
             kept &= show(bench, method, options.rounds)
-        if options.peers:
-            show_peers(bench, options.rounds)
     return 0 if kept or not options.check_goals else 1
 
 
