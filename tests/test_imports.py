@@ -15,6 +15,8 @@ SIMULATOR_MAY = {
     "toolkit.registry",
     "toolkit.units",
     "toolkit.experiment",
+    "toolkit.keys",
+    "toolkit.sections",
     "toolkit.trace",
     "toolkit.policies",
 }

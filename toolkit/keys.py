@@ -20,10 +20,20 @@ def key(
     low: float = -math.inf,
     high: float = math.inf,
     above: float = -math.inf,
+    required: bool = False,
 ) -> Any:
-    """A key of a section: its default and what is allowed (`low` and `high` inclusive, `above` exclusive)."""
+    """A key of a section: its default and what is allowed (`low` and `high` inclusive, `above` exclusive).
+
+    required: a row of a table must name it; its default then only tells its type.
+    """
     rules = {"help": help, "unit": unit, "choices": tuple(choices), "low": low, "high": high, "above": above}
+    rules |= {"required": required, "table": None}
     return dataclasses.field(default=units.parse(unit, default) if unit else default, metadata=rules)
+
+
+def table(kind: type, help: str) -> Any:
+    """A key whose value is a list of tables, each with the keys of the dataclass `kind`; empty by default."""
+    return dataclasses.field(default=(), metadata={"help": help, "unit": "", "table": kind, "required": False})
 
 
 def read_section(kind: type, content: dict[str, Any], where: str, *, base_units: bool = False) -> dict[str, Any]:
@@ -38,8 +48,26 @@ def read_section(kind: type, content: dict[str, Any], where: str, *, base_units:
         if name not in fields:
             allowed = f"known keys are {', '.join(fields)}" if fields else "this section has no keys yet"
             raise UserError(f"{where} {name} = {value!r}: unknown key{registry.nearest(name, fields)}; {allowed}")
-        values[name] = _value(fields[name], value, f"{where} {name}", base_units)
+        kind_of_row = fields[name].metadata["table"]
+        if kind_of_row:
+            values[name] = _rows(kind_of_row, value, f"{where} {name}", base_units)
+        else:
+            values[name] = _value(fields[name], value, f"{where} {name}", base_units)
     return values
+
+
+def _rows(kind: type, value: Any, where: str, base_units: bool) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(row, dict) for row in value):
+        names = ", ".join(f.name for f in dataclasses.fields(kind))
+        raise UserError(f"{where} = {value!r}: a list of tables is wanted, with the keys {names}")
+    rows = []
+    for number, row in enumerate(value, start=1):
+        here = f"{where} {number}:"
+        for spec in dataclasses.fields(kind):
+            if spec.metadata["required"] and spec.name not in row:
+                raise UserError(f"{here} {spec.name}: this key is missing: {spec.metadata['help']}")
+        rows.append(kind(**read_section(kind, row, here, base_units=base_units)))
+    return tuple(rows)
 
 
 def _value(spec: dataclasses.Field[Any], value: Any, where: str, base_units: bool) -> Any:

@@ -1,0 +1,20 @@
+"""[cluster]: the machines and the network between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.keys import key
+
+
+@dataclass(frozen=True)
+class ClusterSection:
+    workers: int = key(4, "number of workers; must equal the ranks that mpirun starts", low=1, high=1_000_000)
+    workers_per_host: int = key(1, "workers that share a host's link and cores", low=1)
+    cores_per_host: int = key(1, "cores of a host, shared by its workers", low=1)
+    bandwidth: float = key("1 Gbit/s", "rate of a host's link, each direction", unit="rate", above=0.0)
+    latency: float = key("50 us", "one-way latency between two hosts", unit="time", low=0.0)
+    local_bandwidth: float = key("5 GB/s", "rate between two workers of one host", unit="rate", above=0.0)
+    local_latency: float = key("5 us", "latency between two workers of one host", unit="time", low=0.0)
+    cycle_time: float = key("1 ms", "Horovod's cycle: how often it looks for ready tensors", unit="time", above=0.0)
+    device: str = key("cpu-core", "device whose rate is used where no profile was measured")
