@@ -111,7 +111,8 @@ class Outcome:
 def request(module: ModuleType, name: str, overrides: Sequence[str], seed: int | None, file: str | None) -> Request:
     """Load a study's experiment file, or `file`; overrides of [study] go to the study's own keys. UserError."""
     path = Path(file) if file else FOLDER / f"{name}.toml"
-    own, others = [], []
+    own: list[str] = []
+    others: list[str] = []
     for override in overrides:
         (own if override.strip().startswith("study.") else others).append(override)
     experiment = load(path, others)
