@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,27 @@ class SlowWorker:
 
 
 @dataclass(frozen=True)
+class SlowLink:
+    """A host whose link has another rate than the cluster's, for the whole run: simulated, and real on the testbed."""
+
+    host: int = key(0, "number of the host, counted from 0", low=0, required=True)
+    bandwidth: float = key("1 Gbit/s", "rate of its link, each direction", unit="rate", above=0.0, required=True)
+
+
+@dataclass(frozen=True)
 class FaultsSection:
     slow_worker: tuple[SlowWorker, ...] = table(SlowWorker, "stragglers")
+    slow_link: tuple[SlowLink, ...] = table(SlowLink, "hosts with a slow link")
+
+    def link_rates(self, hosts: int, bandwidth: float) -> tuple[float, ...]:
+        """Rates of all hosts' links, bytes/s, where the cluster's own is `bandwidth`."""
+        slow = {row.host: row.bandwidth for row in self.slow_link}
+        return tuple(slow.get(host, bandwidth) for host in range(hosts))
+
+    def slowdown(self, worker: int, step: int) -> float:
+        """How many times as long `worker` computes in `step`."""
+        rows = (row for row in self.slow_worker if row.worker == worker and row.from_step <= step)
+        return math.prod(row.factor for row in rows if not row.to_step or step < row.to_step)
 
 
 def check(experiment: Experiment, source: str) -> None:
@@ -38,3 +58,11 @@ def check(experiment: Experiment, source: str) -> None:
             raise UserError(
                 f"{where} to_step = {row.to_step}: a step after from_step = {row.from_step}, or 0, is wanted"
             )
+    hosts = -(-workers // min(workers, experiment.cluster.workers_per_host))
+    named = [row.host for row in experiment.faults.slow_link]
+    for number, host in enumerate(named, start=1):
+        where = f"{source}: [faults] slow_link {number}: host = {host}"
+        if host >= hosts:
+            raise UserError(f"{where}: the cluster has {hosts}, counted from 0")
+        if named.count(host) > 1:
+            raise UserError(f"{where}: one slow_link a host is allowed")
