@@ -17,7 +17,7 @@ from typing import Any
 from toolkit import registry, units
 from toolkit.errors import UserError
 from toolkit.keys import read_section
-from toolkit.sections import faults
+from toolkit.sections import checkpoint, faults
 from toolkit.sections.checkpoint import CheckpointSection
 from toolkit.sections.cluster import ClusterSection
 from toolkit.sections.compression import CompressionSection
@@ -154,8 +154,8 @@ def check(experiment: Experiment, source: str) -> None:
         experiment.optimizer.name != "sparse-sgd" or experiment.optimizer.momentum == 0
     ):
         raise UserError(f"{source}: [optimizer] lazy_decay = true: needs name = 'sparse-sgd' and momentum > 0")
-    for rule in (faults.check,):
-        rule(experiment, source)
+    for room in (faults, checkpoint):
+        room.check(experiment, source)
 
 
 def dump(experiment: Experiment) -> str:

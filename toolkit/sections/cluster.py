@@ -18,3 +18,8 @@ class ClusterSection:
     local_latency: float = key("5 us", "latency between two workers of one host", unit="time", low=0.0)
     cycle_time: float = key("1 ms", "Horovod's cycle: how often it looks for ready tensors", unit="time", above=0.0)
     device: str = key("cpu-core", "device whose rate is used where no profile was measured")
+
+    @property
+    def hosts(self) -> int:
+        """Hosts that the workers fill."""
+        return -(-self.workers // min(self.workers, self.workers_per_host))

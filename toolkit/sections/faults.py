@@ -35,6 +35,13 @@ class SlowLink:
 class FaultsSection:
     slow_worker: tuple[SlowWorker, ...] = table(SlowWorker, "stragglers")
     slow_link: tuple[SlowLink, ...] = table(SlowLink, "hosts with a slow link")
+    failures_per_day: float = key(0.0, "failures of the whole job a day, each at a random time", low=0.0, high=1e6)
+    software_share: float = key(0.0, "share of failures that leave the machines' memory alive", low=0.0, high=1.0)
+    machines: int = key(1, "machines that fail together in a failure that takes machines", low=1)
+    detect: float = key("15 s", "time until a failure is known", unit="time", low=0.0)
+    restart: float = key("6 min", "time to start the job again, its warm-up included", unit="time", low=0.0)
+    replace: float = key("5 min", "time until a failed machine is replaced", unit="time", low=0.0)
+    standbys: int = key(0, "machines that stand by to replace at once", low=0)
 
     def link_rates(self, hosts: int, bandwidth: float) -> tuple[float, ...]:
         """Rates of all hosts' links, bytes/s, where the cluster's own is `bandwidth`."""
@@ -58,7 +65,9 @@ def check(experiment: Experiment, source: str) -> None:
             raise UserError(
                 f"{where} to_step = {row.to_step}: a step after from_step = {row.from_step}, or 0, is wanted"
             )
-    hosts = -(-workers // min(workers, experiment.cluster.workers_per_host))
+    hosts = experiment.cluster.hosts
+    if experiment.faults.machines > hosts:
+        raise UserError(f"{source}: [faults] machines = {experiment.faults.machines}: the cluster has {hosts}")
     named = [row.host for row in experiment.faults.slow_link]
     for number, host in enumerate(named, start=1):
         where = f"{source}: [faults] slow_link {number}: host = {host}"
