@@ -13,6 +13,7 @@ from toolkit.registry import nearest, resolve
 COMMANDS = {
     "train": ("toolkit.train:main", "train an experiment file, alone or under mpirun"),
     "bench": ("toolkit.bench.main:main", "speed goals of kernels and compressors against measured ratios"),
+    "testbed": ("toolkit.testbed.main:main", "train on an emulated cluster (needs root)"),
     "compare": ("toolkit.compare:main", "finished runs side by side"),
     "doctor": ("toolkit.doctor:doctor", "say what is installed and working, by doing it"),
     "describe": ("toolkit.models.describe:main", "tensors, sizes and FLOPs of a network"),

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.errors import AgreedError, UserError
-from toolkit.launcher import CORES
+from toolkit.launcher import CORES, kernel_identity
 
 POLL_INTERVAL_S = 100e-6  # horovod's own synchronize spins, which starves the other ranks of a small machine
 EAGER_POLLS = 20  # a neighbour's message is often there already: look so often, giving way in between, before sleeping
@@ -42,7 +42,6 @@ class Communicator:
                 "'python -m toolkit doctor'"
             ) from None
         hvd.init()
-        pin(hvd.local_rank(), hvd.local_size())
         self._hvd = hvd
         self._mpi = MPI
         self._comm = MPI.COMM_WORLD.Dup()
@@ -51,13 +50,17 @@ class Communicator:
         self.local_rank: int = hvd.local_rank()
         self.local_size: int = hvd.local_size()
         self.hosts: list[str] = self._comm.allgather(socket.gethostname())
+        self.kernels: list[str] = self._comm.allgather(kernel_identity())
+        sharing = self._comm.allgather((self.kernels[self.rank], sorted(CORES)))
+        self.core_sharers: int = sharing.count(sharing[self.rank])  # ranks on these cores, whatever host they call it
+        pin(sharing[: self.rank].count(sharing[self.rank]), self.core_sharers)
         self._origin = self._agree_origin()
 
     def _agree_origin(self) -> float:
-        """A common zero of time: the processes of one host share the monotonic clock, others meet at a barrier."""
+        """A common zero of time: the processes of one kernel share the monotonic clock, others meet at a barrier."""
         self._meet()
         now = time.perf_counter()
-        return float(self._comm.bcast(now, root=0)) if self.local_size == self.size else now
+        return float(self._comm.bcast(now, root=0)) if len(set(self.kernels)) == 1 else now
 
     def clock(self) -> float:
         """Seconds since the common origin of all ranks."""
@@ -168,12 +171,12 @@ class Communicator:
         self._mpi.Finalize()
 
 
-def pin(local_rank: int, local_size: int) -> None:
-    """Where ranks share cores evenly, keep each on one: left alone, the system sometimes puts three of four on one
-    core of two, and every step then takes half as long again."""
+def pin(place: int, sharers: int) -> None:
+    """Where `sharers` ranks share cores evenly, keep each on one: left alone, the system sometimes puts three of four
+    on one core of two, and every step then takes half as long again."""
     cores = sorted(CORES)
-    if local_size > len(cores) and local_size % len(cores) == 0:
-        os.sched_setaffinity(0, {cores[local_rank % len(cores)]})
+    if sharers > len(cores) and sharers % len(cores) == 0:
+        os.sched_setaffinity(0, {cores[place % len(cores)]})
 
 
 def abort_job(code: int = 1) -> None:

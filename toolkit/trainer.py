@@ -48,7 +48,7 @@ class Trainer:
         self.folder = RunFolder(out, experiment, comm.rank)
         self.store = CheckpointStore(out, comm, experiment.checkpoint.keep)
         self.recorder = Recorder(comm.rank, comm.clock)
-        torch.set_num_threads(max(1, len(CORES) // comm.local_size))
+        torch.set_num_threads(max(1, len(CORES) // comm.core_sharers))
         torch.manual_seed(experiment.run.seed)
         self.task, self.model = self._build()
         comm.broadcast_parameters(dict(self.model.state_dict()))
@@ -207,6 +207,7 @@ class Trainer:
             "examples": len(self.task.train),
             "cores": len(CORES),
             "hosts": self.comm.hosts,
+            "core_sharers": self.comm.core_sharers,
         }
 
     def _digest(self) -> str:

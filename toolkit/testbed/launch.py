@@ -1,0 +1,42 @@
+"""The mpirun that reaches the hosts of a testbed: by its own launch agent, over TCP on the testbed's net only."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from toolkit.sections.cluster import ClusterSection
+from toolkit.testbed.hosts import NET, Testbed
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "run_scripts"
+COLLECTIVES = ("ring", "library")
+# coll/tuned: allreduce 4 = ring, allgather 4 = ring, allgatherv 3 = ring; han and adapt would come before it
+RING = {
+    "coll": "^han,adapt",
+    "coll_tuned_use_dynamic_rules": "1",
+    "coll_tuned_allreduce_algorithm": "4",
+    "coll_tuned_allgather_algorithm": "4",
+    "coll_tuned_allgatherv_algorithm": "3",
+}
+
+
+def mpirun_command(testbed: Testbed, cluster: ClusterSection, collectives: str) -> list[str]:
+    """Arguments of run_scripts/mpirun.sh for a job over all hosts, without the program itself."""
+    net, agent = f"{NET}.0/24", str(SCRIPTS / "testbed_agent.sh")
+    slots = min(cluster.workers, cluster.workers_per_host)
+    places = ",".join(f"{testbed.address(number)}:{slots}" for number in range(len(testbed.links)))
+    if major_version() >= 5:
+        launch = ["--prtemca", "plm_ssh_agent", agent, "--prtemca", "prte_if_include", net]
+    else:
+        launch = ["--mca", "plm_rsh_agent", agent, "--mca", "oob_tcp_if_include", net]
+    parameters = {"btl": "tcp,self", "btl_tcp_if_include": net, "pml": "ob1", **(RING if collectives == "ring" else {})}
+    settings = [word for name, value in parameters.items() for word in ("--mca", name, value)]
+    return ["-np", str(cluster.workers), "--host", places, *launch, *settings]
+
+
+def major_version() -> int:
+    """Open MPI's major version, 5 where it does not say."""
+    shown = subprocess.run((str(SCRIPTS / "mpirun.sh"), "--version"), capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+)\.\d+\.\d+", shown.stdout)
+    return int(found.group(1)) if found else 5
