@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.compute import Device, derive, examples_of, inputs_of, load_device, memory_costs
+from simulator.compute import derive, examples_of, memory_costs
 from simulator.horovod import Cycle
 from simulator.network import Topology
 from simulator.profile import Cost, Profile
@@ -25,6 +25,7 @@ from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 from toolkit.policies.buckets import plan_buckets
 from toolkit.policies.density import DensitySchedule
+from toolkit.policies.devices import Device, inputs_of, load_device, table_scale
 
 COUNT_BYTES = 4  # a sparse message begins with its number of entries
 ENTRY_BYTES = 8  # int32 index, float32 value
@@ -287,14 +288,8 @@ def build(
 def _derived(experiment: Experiment, device: Device, source: str) -> tuple[Profile, list[str]]:
     """A profile from FLOPs, and what was assumed: pictures of the table's size, windows in proportion to length."""
     model, data = experiment.model, experiment.data
-    for key in ("hidden", "layers", "heads"):
-        if getattr(model, key):
-            raise UserError(
-                f"{source}: [model] {key} = {getattr(model, key)}: the layer table of '{model.name}' has the network's "
-                "own size; give a measured profile with --profile"
-            )
-    table, shape = inputs_of(model.name)
-    times = data.sequence / int(shape) if shape.isdigit() else 1.0
+    times = table_scale(model, data, source)
+    table, _ = inputs_of(model.name)
     examples = examples_of(data.name, data.sequence)
     profile = derive(model.name, data.batch_size, examples, device, times=times)
     if data.name == table:

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from simulator.compute import derive, examples_of, load_device, memory_costs, read_network
+from simulator.compute import derive, examples_of, memory_costs
 from simulator.profile import NetworkFit, Profile
 from toolkit import registry
 from toolkit.errors import UserError
+from toolkit.policies.devices import load_device, read_network
 
 
 def test_round_trip(make_profile, tmp_path):
