@@ -16,8 +16,8 @@ from typing import Any
 
 from toolkit import registry, units
 from toolkit.errors import UserError
-from toolkit.keys import read_section
-from toolkit.sections import checkpoint, faults
+from toolkit.keys import is_free_text, read_section
+from toolkit.sections import checkpoint, faults, sync
 from toolkit.sections.checkpoint import CheckpointSection
 from toolkit.sections.cluster import ClusterSection
 from toolkit.sections.compression import CompressionSection
@@ -53,7 +53,7 @@ class Experiment:
         """The exchange in force: what "auto" stands for with this compressor."""
         if self.compression.exchange != "auto":
             return self.compression.exchange
-        return "dense" if registry.COMPRESSORS[self.compression.name].wire == "dense" else "allgather"
+        return registry.exchanges_of(self.compression.name)[0]
 
     def replace(self, **sections: dict[str, Any]) -> Experiment:
         """A copy with some keys replaced, values in base units: `replace(cluster={"workers": 8})`; checked again."""
@@ -83,6 +83,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
         _apply(document, override, str(path))
+    if isinstance(document.get("faults"), dict):
+        faults.anchor(document["faults"].get("link_trace"), path.parent)
     return parse(document, str(path))
 
 
@@ -119,7 +121,10 @@ def _apply(document: dict[str, Any], override: str, source: str) -> None:
     except (ValueError, RecursionError):
         value = text.strip()  # a bare word or "1 Gbit/s" needs no quotes on a command line
     source = f"{source} (--set)"
-    read_section(_section_kind(section, source), {option: value}, f"{source}: [{section}]")
+    kind = _section_kind(section, source)
+    if type(value) is int and option in {f.name for f in dataclasses.fields(kind) if is_free_text(f)}:
+        value = text.strip()  # sync.order=10 needs none either
+    read_section(kind, {option: value}, f"{source}: [{section}]")
     content = document.setdefault(section, {})
     if isinstance(content, dict):
         content[option] = value
@@ -133,11 +138,11 @@ def check(experiment: Experiment, source: str) -> None:
             LANGUAGE_DATA if model in LANGUAGE_MODELS else [n for n in registry.DATASETS if n not in LANGUAGE_DATA]
         )
         raise UserError(f"{source}: [data] name = '{data}': '{model}' trains on {', '.join(allowed)}")
-    wire = registry.COMPRESSORS[compression.name].wire
-    if (experiment.exchange == "dense") != (wire == "dense"):
+    fitting = registry.exchanges_of(compression.name)
+    if experiment.exchange not in fitting:
         raise UserError(
-            f"{source}: [compression] exchange = '{compression.exchange}': '{compression.name}' has {wire} payloads; "
-            f"use 'auto'"
+            f"{source}: [compression] exchange = '{compression.exchange}': the payloads of '{compression.name}' are "
+            f"{registry.COMPRESSORS[compression.name].wire}; allowed are auto, {', '.join(fitting)}"
         )
     if compression.momentum > 0 and (experiment.optimizer.momentum > 0 or "adam" in experiment.optimizer.name):
         raise UserError(

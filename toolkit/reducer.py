@@ -7,6 +7,7 @@ on; a hook before the optimizer's step waits for the exchanges and merges them. 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,13 +128,19 @@ class GradientReducer:
         """A worker without data for this step sends nothing (or zeros), so that the others do not hang."""
         for bucket in self.buckets:
             way, density = self._way(bucket)
-            self._launch(bucket, way, DensePayload(bucket.gradient) if density >= 1.0 else bucket.compressor.nothing())
+            nothing = bucket.compressor.nothing(self._context(bucket, density)) if density < 1.0 else None
+            self._launch(bucket, way, nothing or DensePayload(bucket.gradient))
 
     def _way(self, bucket: Bucket) -> tuple[Exchange, float]:
         """How a bucket travels in this step, and at which density: whole where a list of coordinates saves nothing."""
         if self.bypass.dense(bucket.gradient.numel(), self.density):
             return self.dense_exchange, 1.0
         return self.exchange, self.density
+
+    def _context(self, bucket: Bucket, density: float) -> Context:
+        shapes = tuple(tuple(parameter.shape) for _, parameter in bucket.members)
+        seed, comm = self.experiment.run.seed, self.comm
+        return Context(bucket.name, self.recorder.step, density, seed, comm.size, comm.rank, shapes)
 
     def _hook(self, bucket: Bucket, name: str) -> Callable[[torch.Tensor], None]:
         def ready(parameter: torch.Tensor) -> None:
@@ -155,7 +162,7 @@ class GradientReducer:
         start = self.recorder.clock()
         way, density = self._way(bucket)
         payload: Payload
-        context = Context(bucket.name, self.recorder.step, density, self.experiment.run.seed, self.comm.size)
+        context = self._context(bucket, density)
         if density >= 1.0:
             payload = bucket.compressor.everything(bucket.gradient, bucket.residual, context)
         elif bucket.residual is None:
@@ -166,7 +173,7 @@ class GradientReducer:
             payload = self._rounded(payload, bucket.residual)
         pending = self._launch(bucket, way, payload)
         elements = bucket.gradient.numel()
-        selected = elements if isinstance(payload, DensePayload) else payload.indices.numel()
+        selected = payload.indices.numel() if isinstance(payload, SparsePayload) else elements
         detail: dict[str, float] = {"elements": elements, "density": density, "selected": selected}
         if density < 1.0:
             detail |= bucket.compressor.telemetry
@@ -179,10 +186,10 @@ class GradientReducer:
             return payload
         if residual is not None:
             residual[payload.indices.long()] += error
-        return SparsePayload(payload.indices, values, payload.elements)
+        return dataclasses.replace(payload, values=values)
 
     def _launch(self, bucket: Bucket, way: Exchange, payload: Payload) -> Pending:
-        bucket.whole = isinstance(payload, DensePayload)
+        bucket.whole = not isinstance(payload, SparsePayload)
         bucket.pending = way.launch(bucket.name, payload)
         bucket.launched = self.recorder.clock()
         return bucket.pending

@@ -19,14 +19,23 @@ from toolkit.errors import UserError
 class CompressorEntry:
     """A compressor: its class, and the facts about its payload that a simulator needs.
 
-    wire: "dense" payloads travel by allreduce, "sparse" ones (index and value a coordinate) by sparse exchanges.
-    value_bytes: bytes of one value on the wire. exact_count: whether a payload holds exactly max(1, floor(n*density)).
+    wire: "dense" payloads travel by allreduce, "sparse" ones (index and value a coordinate) by sparse exchanges,
+    "linear" ones (values alone, added up as they are) by rounds of allreduce. value_bytes: bytes of one value on the
+    wire. exact_count: whether a payload holds exactly max(1, floor(n*density)).
     """
 
     target: str
     wire: str = "sparse"
     value_bytes: int = 4
     exact_count: bool = True
+
+
+@dataclass(frozen=True)
+class ExchangeEntry:
+    """An exchange: its class, and the wire of the payloads that it carries."""
+
+    target: str
+    wire: str = "sparse"
 
 
 MODELS: dict[str, str] = {
@@ -57,7 +66,9 @@ COMPRESSORS: dict[str, CompressorEntry] = {
     "fp16": CompressorEntry("toolkit.compression.dense:Half", wire="dense", value_bytes=2),
     "bf16": CompressorEntry("toolkit.compression.dense:BFloat16", wire="dense", value_bytes=2),
     "topk": CompressorEntry("toolkit.compression.topk:TopK"),
-    "randomk": CompressorEntry("toolkit.compression.randomk:RandomK"),
+    "randomk": CompressorEntry("toolkit.compression.randomk:RandomK", wire="linear"),
+    "randomk-independent": CompressorEntry("toolkit.compression.randomk:IndependentRandomK"),
+    "powersgd": CompressorEntry("toolkit.compression.powersgd:PowerSGD", wire="linear", exact_count=False),
     "threshold": CompressorEntry("toolkit.compression.threshold:Threshold", exact_count=False),
     "threshold-v": CompressorEntry("toolkit.compression.thresholdv:ThresholdV"),
     "thresholdv16": CompressorEntry("toolkit.compression.thresholdv:ThresholdV16", exact_count=False),
@@ -70,11 +81,12 @@ COMPRESSORS: dict[str, CompressorEntry] = {
     "sidco-gp": CompressorEntry("toolkit.compression.sidco:SidcoGP", exact_count=False),
 }
 
-EXCHANGES: dict[str, str] = {
-    "dense": "toolkit.exchange.dense:DenseAllreduce",
-    "allgather": "toolkit.exchange.allgather:SparseAllgather",
-    "gtopk": "toolkit.exchange.gtopk:GTopK",
-    "oktopk": "toolkit.exchange.oktopk:OkTopk",
+EXCHANGES: dict[str, ExchangeEntry] = {  # the first of a wire is what "auto" stands for
+    "dense": ExchangeEntry("toolkit.exchange.dense:DenseAllreduce", wire="dense"),
+    "linear": ExchangeEntry("toolkit.exchange.linear:LinearAllreduce", wire="linear"),
+    "allgather": ExchangeEntry("toolkit.exchange.allgather:SparseAllgather"),
+    "gtopk": ExchangeEntry("toolkit.exchange.gtopk:GTopK"),
+    "oktopk": ExchangeEntry("toolkit.exchange.oktopk:OkTopk"),
 }
 
 OPTIMIZERS: dict[str, str] = {
@@ -85,6 +97,12 @@ OPTIMIZERS: dict[str, str] = {
     "sparse-adam": "toolkit.optim.sparse_adam:SparseAdam",
     "sparse-adamw": "toolkit.optim.sparse_adam:SparseAdamW",
 }
+
+
+def exchanges_of(compressor: str) -> list[str]:
+    """The exchanges that carry a compressor's payloads; the first is the automatic one."""
+    wire = COMPRESSORS[compressor].wire
+    return [name for name, entry in EXCHANGES.items() if entry.wire == wire]
 
 
 def resolve(target: str) -> Any:

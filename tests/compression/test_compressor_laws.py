@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.compression import Compressor, Context, DensePayload, SparsePayload, create
+from toolkit.compression import Compressor, Context, DensePayload, LinearPayload, Payload, SparsePayload, create
 from toolkit.compression.base import Compressor as Base
 from toolkit.compression.base import wanted_count
 from toolkit.experiment import CompressionSection
 from toolkit.registry import COMPRESSORS
 
 NAMES = sorted(COMPRESSORS)
-SPARSE = [name for name in NAMES if COMPRESSORS[name].wire == "sparse"]
+SPARSE = [name for name in NAMES if COMPRESSORS[name].wire == "sparse" or name == "randomk"]  # payloads with indices
 MANY = settings(deadline=None, max_examples=60)
 
 floats = st.floats(-1e6, 1e6, width=32)
@@ -47,6 +47,14 @@ def make(name: str, elements: int, **keys: object) -> Compressor:
     return create(CompressionSection(name=name, **keys), elements)  # type: ignore[arg-type]
 
 
+def sent(payload: Payload, residual: torch.Tensor) -> torch.Tensor:
+    """What a payload carries, with all its rounds made alone, and what it still owes the residual settled."""
+    carried = payload.dense()
+    if isinstance(payload, LinearPayload):
+        payload.settle(residual)
+    return carried
+
+
 def bits(x: torch.Tensor) -> bytes:
     return (x + 0.0).numpy().tobytes()  # + 0.0 makes -0.0 and 0.0 the same
 
@@ -59,6 +67,9 @@ def test_every_entry_is_there_and_says_the_truth_about_its_payload() -> None:
             assert isinstance(payload, DensePayload)
             assert payload.values.element_size() == entry.value_bytes
             assert payload.bytes == 500 * entry.value_bytes
+        elif entry.wire == "linear":
+            assert isinstance(payload, LinearPayload)
+            assert payload.bytes == 4 * (50 if entry.exact_count else 500)
         else:
             assert isinstance(payload, SparsePayload)
             assert payload.bytes == 4 + 8 * payload.indices.numel()
@@ -73,9 +84,10 @@ def test_payload_and_residual_make_up_gradient_and_old_residual_exactly(name: st
     gradient, residual, density = problem
     before, compensated = gradient.clone(), gradient + residual
     payload = make(name, gradient.numel()).select_feedback(gradient, residual, Context("bucket", 3, density))
+    carried = sent(payload, residual)
     assert bits(gradient) == bits(before)
     assert payload.elements == gradient.numel()
-    assert bits(payload.dense() + residual) == bits(compensated)
+    assert bits(carried + residual) == bits(compensated)
 
 
 @pytest.mark.parametrize("name", SPARSE)
@@ -116,7 +128,7 @@ def test_the_fused_path_equals_the_plain_one(name: str, problem) -> None:
         context = Context("bucket", step, density)
         a = fused.select_feedback(gradient, r_fused, context)
         b = Base._select_feedback(plain, gradient, r_plain, context)
-        assert bits(a.dense()) == bits(b.dense())
+        assert bits(sent(a, r_fused)) == bits(sent(b, r_plain))
         assert bits(r_fused) == bits(r_plain)
         assert fused.telemetry == plain.telemetry
 
@@ -141,14 +153,15 @@ def test_a_copy_of_the_state_goes_on_alike(name: str) -> None:
     first, n = make(name, 4000, threshold=2.0), 4000
     residual = torch.zeros(n)
     for step in range(23):
-        first.select_feedback(torch.randn(n, generator=generator), residual, Context("bucket", step, 0.01))
+        context = Context("bucket", step, 0.01)
+        sent(first.select_feedback(torch.randn(n, generator=generator), residual, context), residual)
     second, other = make(name, n, threshold=2.0), residual.clone()
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for step in range(23, 60):
         gradient, context = torch.randn(n, generator=generator), Context("bucket", step, 0.01)
         a = first.select_feedback(gradient, residual, context)
         b = second.select_feedback(gradient, other, context)
-        assert bits(a.dense()) == bits(b.dense())
+        assert bits(sent(a, residual)) == bits(sent(b, other))
         assert bits(residual) == bits(other)
         assert first.telemetry == second.telemetry
 
@@ -170,7 +183,7 @@ def test_payloads_in_flight_are_not_overwritten(name: str) -> None:
         gradient = torch.randn(3000, generator=generator)
         payload = compressor.select_feedback(gradient, residual, Context("bucket", step, 0.05))
         kept.append(payload)
-        copies.append(payload.dense().clone())
+        copies.append(sent(payload, residual).clone())
     for payload, copied in zip(kept, copies, strict=True):
         assert bits(payload.dense()) == bits(copied)
 
@@ -185,8 +198,8 @@ def test_nan_and_infinity_are_carried(name: str, bad: float) -> None:
     compressor = make(name, 400, threshold=2.0)
     context = Context("bucket", 0, 1.0 if name.startswith("randomk") else 0.01)
     payload = compressor.select_feedback(gradient, residual, context)
-    sent = payload.dense()[123].item()
-    assert sent == bad or (bad != bad and sent != sent)
+    carried = sent(payload, residual)[123].item()
+    assert carried == bad or (bad != bad and carried != carried)
     assert bool(residual.isfinite().all())
     assert residual[123] == 0
 
@@ -197,17 +210,14 @@ def test_telemetry_is_plain_numbers(name: str) -> None:
     payload = compressor.select(torch.ones(256), Context("bucket", 0, 0.1))
     assert all(type(value) is float for value in compressor.telemetry.values())
     assert compressor.telemetry["elements"] == 256
-    sent = payload.indices.numel() if isinstance(payload, SparsePayload) else 256
-    assert compressor.telemetry["selected"] == sent
+    count = payload.indices.numel() if isinstance(payload, SparsePayload) else 256
+    assert compressor.telemetry["selected"] == count
 
 
 @pytest.mark.parametrize("name", SPARSE)
 @MANY
 @given(problem=problems())
-def test_kernels_and_torch_operations_choose_alike(
-    name: str,
-    problem,
-) -> None:
+def test_kernels_and_torch_operations_choose_alike(name: str, problem) -> None:
     """The path of CUDA tensors, run on the CPU. Sums differ by rounding, so only a hair's breadth of the threshold may
     be decided otherwise; exact methods agree entry by entry."""
     from toolkit.compression.passes_torch import TorchPasses

@@ -223,12 +223,20 @@ def test_a_network_and_data_of_different_kinds(write: Write, model: str, data: s
 
 @pytest.mark.parametrize(
     ("name", "exchange", "wire"),
-    [("topk", "dense", "sparse"), ("sidco-e", "dense", "sparse"), ("none", "allgather", "dense")],
+    [
+        ("topk", "dense", "sparse"),
+        ("sidco-e", "linear", "sparse"),
+        ("none", "allgather", "dense"),
+        ("powersgd", "dense", "linear"),
+        ("randomk", "gtopk", "linear"),
+    ],
 )
 def test_an_exchange_that_cannot_carry_the_payload(write: Write, name: str, exchange: str, wire: str) -> None:
     path = write(f'[compression]\nname = "{name}"\nexchange = "{exchange}"\n')
     text = message(path)
-    assert text == f"{path}: [compression] exchange = '{exchange}': '{name}' has {wire} payloads; use 'auto'"
+    allowed = {"dense": "dense", "linear": "linear", "sparse": "allgather, gtopk, oktopk"}[wire]
+    said = f"the payloads of '{name}' are {wire}; allowed are auto, {allowed}"
+    assert text == f"{path}: [compression] exchange = '{exchange}': {said}"
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
     language = sections["model"].name in LANGUAGE_MODELS
     fitting = [name for name in registry.DATASETS if (name in LANGUAGE_DATA) == language]
     sections["data"] = dataclasses.replace(sections["data"], name=draw(st.sampled_from(fitting)))
-    dense = registry.COMPRESSORS[sections["compression"].name].wire == "dense"
-    exchange = draw(st.sampled_from(["auto", "dense" if dense else "allgather"]))
+    exchange = draw(st.sampled_from(["auto", *registry.exchanges_of(sections["compression"].name)]))
     sections["compression"] = dataclasses.replace(sections["compression"], exchange=exchange)
     if sections["optimizer"].momentum > 0 or "adam" in sections["optimizer"].name:
         sections["compression"] = dataclasses.replace(sections["compression"], momentum=0.0)
@@ -185,8 +184,8 @@ def test_experiments_are_frozen() -> None:
 @pytest.mark.parametrize("name", registry.COMPRESSORS)
 def test_the_automatic_exchange_carries_the_compressors_payload(name: str) -> None:
     experiment = parse({"compression": {"name": name}}, "x")
-    dense = registry.COMPRESSORS[name].wire == "dense"
-    assert experiment.exchange == ("dense" if dense else "allgather")
+    wire = registry.COMPRESSORS[name].wire
+    assert experiment.exchange == {"dense": "dense", "linear": "linear", "sparse": "allgather"}[wire]
 
 
 def test_replace_changes_only_what_is_named() -> None:

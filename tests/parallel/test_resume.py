@@ -76,12 +76,14 @@ def test_killed_and_resumed_ends_like_uninterrupted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("exchange", "optimizer"), [("gtopk", "sparse-adam"), ("oktopk", "sparse-sgd")], ids=["gtopk-adam", "oktopk-sgd"]
+    ("name", "exchange", "optimizer"),
+    [("dgc", "gtopk", "sparse-adam"), ("dgc", "oktopk", "sparse-sgd"), ("powersgd", "linear", "sgd")],
+    ids=["gtopk-adam", "oktopk-sgd", "powersgd"],
 )
-def test_sparse_state_survives_a_resume(tmp_path, exchange, optimizer):
+def test_state_survives_a_resume(tmp_path, name, exchange, optimizer):
     chosen = [
         f"--set=compression.exchange={exchange}",
-        "--set=compression.name=dgc",
+        f"--set=compression.name={name}",
         f"--set=optimizer.name={optimizer}",
     ]
     whole = finish(tmp_path / "whole", *chosen, "--set=run.steps=18")

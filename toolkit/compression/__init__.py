@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from toolkit.compression.accumulate import LocalClipping, MomentumCorrection
-from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
+from toolkit.compression.base import Compressor, Context, DensePayload, LinearPayload, Payload, SparsePayload
 from toolkit.experiment import CompressionSection
 from toolkit.registry import COMPRESSORS, resolve
 
-__all__ = ["Compressor", "Context", "DensePayload", "Payload", "SparsePayload", "create"]
+__all__ = ["Compressor", "Context", "DensePayload", "LinearPayload", "Payload", "SparsePayload", "create"]
 
 
 def create(section: CompressionSection, elements: int) -> Compressor:

@@ -20,8 +20,8 @@ class _Around(Compressor):
         super().__init__(inner.section, inner.elements)
         self.inner = inner
 
-    def nothing(self) -> Payload:
-        return self.inner.nothing()
+    def nothing(self, context: Context) -> Payload:
+        return self.inner.nothing(context)
 
     def select(self, vector: torch.Tensor, context: Context) -> Payload:
         payload = self.inner.select(vector, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,17 @@ def wanted_count(elements: int, density: float) -> int:
 
 @dataclass(frozen=True)
 class Context:
-    """What a compressor may know of a call: bucket's name, step, wanted density, the run's seed and its workers."""
+    """What a compressor may know of a call: bucket's name, step, wanted density, the run's seed, its workers and which
+    of them this one is, and the shapes of the tensors that stand behind each other in the vector (none: one vector).
+    """
 
     name: str
     step: int
     density: float
     seed: int = 0
     workers: int = 1
+    rank: int = 0
+    shapes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,50 @@ class DensePayload:
         return self.values.float()
 
 
-Payload = SparsePayload | DensePayload
+SparseGradient = tuple[torch.Tensor, torch.Tensor]  # indices int32 ascending, values float32
+Rounds = Generator[torch.Tensor, torch.Tensor, torch.Tensor | SparseGradient]
+
+
+class LinearPayload(ABC):
+    """What workers add up as it is, in one or more dense rounds, each made from the mean of the one before it.
+
+    The law: the merged gradient is the mean over the workers of what each one's `dense` is after its rounds.
+    """
+
+    elements: int
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int:
+        """Bytes of all rounds of this worker, in float32."""
+
+    @abstractmethod
+    def rounds(self) -> Rounds:
+        """Yields this worker's vector of each round, float32 (m,), fresh, and is sent the mean over the workers;
+        returns the merged gradient, float32 (n,) or sparse. Once a payload.
+        """
+
+    @abstractmethod
+    def dense(self) -> torch.Tensor:
+        """This worker's own part of the merged gradient, float32 (n,); before any round: as if it were alone."""
+
+    def settle(self, residual: torch.Tensor) -> None:  # noqa: B027 - the default: `select_feedback` has done so
+        """After the rounds, take from `residual`, float32 (n,), what was sent of it."""
+
+
+def run_alone(payload: LinearPayload) -> torch.Tensor | SparseGradient:
+    """All rounds of a payload with one worker: every mean is its own vector. Returns the merged gradient."""
+    rounds = payload.rounds()
+    own = next(rounds)
+    while True:
+        try:
+            own = rounds.send(own)
+        except StopIteration as end:
+            merged: torch.Tensor | SparseGradient = end.value
+            return merged
+
+
+Payload = SparsePayload | DensePayload | LinearPayload
 
 
 class Compressor(ABC):
@@ -87,8 +135,8 @@ class Compressor(ABC):
     def select(self, vector: torch.Tensor, context: Context) -> Payload:
         """Choose from `vector`, float32 (n,), which is not changed."""
 
-    def nothing(self) -> Payload:
-        """What a worker without data sends, so that the others do not hang; state and residual stay as they are."""
+    def nothing(self, context: Context) -> Payload:
+        """What a worker without data sends, so that the others do not hang; its residual stays as it is."""
         return SparsePayload(torch.zeros(0, dtype=torch.int32), torch.zeros(0), self.elements)
 
     def everything(self, gradient: torch.Tensor, residual: torch.Tensor | None, context: Context) -> DensePayload:
@@ -127,7 +175,7 @@ class Compressor(ABC):
         payload = self.select(residual, context)
         if isinstance(payload, SparsePayload):
             residual[payload.indices.long()] = 0.0
-        else:
+        elif isinstance(payload, DensePayload):
             if payload.values.data_ptr() == residual.data_ptr():
                 payload = DensePayload(residual.clone())  # a payload may be the vector itself, but not the residual
             sent = payload.dense()

@@ -14,7 +14,7 @@ class Dense(Compressor):
         self._tell()
         return DensePayload(vector)
 
-    def nothing(self) -> DensePayload:
+    def nothing(self, context: Context) -> DensePayload:
         return DensePayload(torch.zeros(self.elements))
 
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> DensePayload:
@@ -36,7 +36,7 @@ class _Rounded(Compressor):
 
     format: torch.dtype
 
-    def nothing(self) -> DensePayload:
+    def nothing(self, context: Context) -> DensePayload:
         return DensePayload(torch.zeros(self.elements, dtype=self.format))
 
     def select(self, vector: torch.Tensor, context: Context) -> DensePayload:

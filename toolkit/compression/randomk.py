@@ -1,4 +1,4 @@
-"""Random-k: coordinates drawn without looking at the values."""
+"""Random-k: coordinates drawn without looking at the values, by all workers alike or by each for itself."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.compression.base import Context, SparsePayload, wanted_count
+from toolkit.compression.base import Context, LinearPayload, Rounds, SparsePayload, wanted_count
 from toolkit.compression.sparse import SparseCompressor
 
 
-class RandomK(SparseCompressor):
-    """k = max(1, ⌊nδ⌋) distinct coordinates, uniform, drawn from (seed, name, step): every rank draws the same ones.
+class SharedPayload(SparsePayload, LinearPayload):
+    """Values at coordinates that every worker knows: they alone travel, and add up as they are."""
+
+    @property
+    def bytes(self) -> int:
+        return 4 * self.indices.numel()
+
+    def rounds(self) -> Rounds:
+        mean = yield self.values.clone()
+        return self.indices, mean
+
+
+class IndependentRandomK(SparseCompressor):
+    """k = max(1, ⌊nδ⌋) distinct coordinates, uniform, drawn from (seed, name, step, rank): each rank has its own.
 
     No state: a resumed run draws what the uninterrupted one would have. Values are sent as they are, not scaled by n/k:
     what is not sent stays in the residual. NaN and infinity are carried when their coordinate is drawn, and wait in the
@@ -30,8 +42,26 @@ class RandomK(SparseCompressor):
         k = wanted_count(self.elements, context.density)
         if k == self.elements:
             return torch.arange(k, dtype=torch.int32)
-        key = np.random.SeedSequence([context.seed, zlib.crc32(context.name.encode()), context.step])
+        key = np.random.SeedSequence(self._key(context))
         return torch.from_numpy(draw_subset(np.random.Generator(np.random.Philox(key)), self.elements, k))
+
+    def _key(self, context: Context) -> list[int]:
+        return [context.seed, zlib.crc32(context.name.encode()), context.step, context.rank]
+
+
+class RandomK(IndependentRandomK):
+    """Random-k with one draw for all: from (seed, name, step), so indices need not travel and an allreduce serves."""
+
+    def select(self, vector: torch.Tensor, context: Context) -> SharedPayload:
+        payload = super().select(vector, context)
+        return SharedPayload(payload.indices, payload.values, payload.elements)
+
+    def nothing(self, context: Context) -> SharedPayload:
+        indices = self._draw(context)
+        return SharedPayload(indices, torch.zeros(indices.numel()), self.elements)
+
+    def _key(self, context: Context) -> list[int]:
+        return super()._key(context)[:-1]
 
 
 def draw_subset(generator: np.random.Generator, n: int, k: int) -> NDArray[np.int32]:

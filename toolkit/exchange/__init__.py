@@ -12,5 +12,5 @@ __all__ = ["Exchange", "Pending", "Wire", "create"]
 
 def create(name: str, comm: Communicator, wire: Wire | None = None) -> Exchange:
     """The exchange that is registered under `name`; dense ones take no notice of `wire`."""
-    exchange: Exchange = resolve(EXCHANGES[name])(comm, wire or Wire())
+    exchange: Exchange = resolve(EXCHANGES[name].target)(comm, wire or Wire())
     return exchange

@@ -9,8 +9,8 @@ import torch
 
 import cext
 from toolkit.comm import Communicator
-from toolkit.compression.base import Payload, SparsePayload
-from toolkit.exchange.base import Exchange, Pending, SparseGradient
+from toolkit.compression.base import Payload, SparseGradient, SparsePayload
+from toolkit.exchange.base import Exchange, Pending
 from toolkit.exchange.lists import merge_lists
 from toolkit.exchange.wire import Wire
 

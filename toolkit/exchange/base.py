@@ -7,10 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 
 from toolkit.comm import Communicator
-from toolkit.compression.base import Payload
+from toolkit.compression.base import Payload, SparseGradient
 from toolkit.exchange.wire import Wire
-
-SparseGradient = tuple[torch.Tensor, torch.Tensor]
 
 
 class Pending(ABC):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 from toolkit.comm import Communicator
-from toolkit.compression.base import DensePayload, Payload
-from toolkit.exchange.base import Exchange, Pending, SparseGradient
+from toolkit.compression.base import DensePayload, Payload, SparseGradient
+from toolkit.exchange.base import Exchange, Pending
 
 
 class DenseAllreduce(Exchange):

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 import cext
 from toolkit.comm import Communicator
-from toolkit.compression.base import SparsePayload
-from toolkit.exchange.base import Pending, SparseGradient
+from toolkit.compression.base import SparseGradient, SparsePayload
+from toolkit.exchange.base import Pending
 from toolkit.exchange.lists import EMPTY, is_in, join, where
 from toolkit.exchange.wire import Entries, Wire
 

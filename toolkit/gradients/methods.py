@@ -11,7 +11,7 @@ import torch
 
 import cext
 import cext.reference
-from toolkit.compression import Compressor, Context, DensePayload, Payload, SparsePayload, create
+from toolkit.compression import Compressor, Context, Payload, SparsePayload, create
 from toolkit.compression.base import wanted_count
 from toolkit.compression.passes import KernelPasses, Passes
 from toolkit.compression.passes_torch import TorchPasses
@@ -59,8 +59,8 @@ class Method:
 
     def decompress(self, payload: Payload) -> torch.Tensor:
         """The vector a receiver sees, float32 (n,), in the method's own buffer: cleared, then added to."""
-        if isinstance(payload, DensePayload):
-            return self.received.copy_(payload.values)
+        if not isinstance(payload, SparsePayload):
+            return self.received.copy_(payload.dense())
         self.received.zero_()
         if self.name.startswith("torch"):
             return self.received.index_add_(0, payload.indices.long(), payload.values)

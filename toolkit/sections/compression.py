@@ -20,6 +20,7 @@ class CompressionSection:
         "fp32", "values on the wire; bf16's rounding stays in the residual", choices=("fp32", "bf16")
     )
     bypass: str = key("off", "auto sends a bucket whole where that is cheaper on [cluster]", choices=("off", "auto"))
+    rank: int = key(4, "powersgd: rank of the factors", low=1)
     error_feedback: bool = key(True, "keep what was not sent and add it to the next gradient")
     gradient_weight: float = key(1.0, "w_g: weight of gradient + residual in the new residual", low=0.0)
     memory_weight: float = key(0.0, "w_m: weight of the old residual in the new one", low=0.0)
