@@ -159,7 +159,7 @@ def check(experiment: Experiment, source: str) -> None:
         experiment.optimizer.name != "sparse-sgd" or experiment.optimizer.momentum == 0
     ):
         raise UserError(f"{source}: [optimizer] lazy_decay = true: needs name = 'sparse-sgd' and momentum > 0")
-    for room in (faults, checkpoint):
+    for room in (faults, checkpoint, sync):
         room.check(experiment, source)
 
 

@@ -56,6 +56,11 @@ def read_section(kind: type, content: dict[str, Any], where: str, *, base_units:
     return values
 
 
+def is_free_text(spec: dataclasses.Field[Any]) -> bool:
+    """Whether a key takes any text: no name of a list, no quantity."""
+    return isinstance(spec.default, str) and not spec.metadata["choices"] and not spec.metadata["unit"]
+
+
 def _rows(kind: type, value: Any, where: str, base_units: bool) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(row, dict) for row in value):
         names = ", ".join(f.name for f in dataclasses.fields(kind))

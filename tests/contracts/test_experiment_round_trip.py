@@ -36,7 +36,10 @@ def values_of(spec: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
         floats = st.floats(low, min(rules["high"], 1e300), exclude_min=rules["above"] == low)
         return floats.map(lambda value: value + 0.0)
     if isinstance(spec.default, tuple):
-        return st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4).map(tuple)
+        low = max(rules["low"], rules["above"], -1e300)
+        return st.lists(st.floats(low, min(rules["high"], 1e300), exclude_min=rules["above"] == low), max_size=4).map(
+            tuple
+        )
     return texts
 
 
