@@ -24,7 +24,7 @@ from simulator.engine import Engine
 from simulator.job import run_plan
 from simulator.network import Network, Topology
 from simulator.plan import Plan, build
-from simulator.run import write_json
+from simulator.output import write_json
 from simulator.terminal import console
 from toolkit.experiment import parse
 

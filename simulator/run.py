@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from rich.table import Table
 
 from simulator.clusters import load_on
 from simulator.job import ENGINES, run_plan
+from simulator.output import write_json
 from simulator.plan import Plan, build
 from simulator.profile import Profile
 from simulator.scenario import load as load_scenario
@@ -64,16 +63,6 @@ def main(args: argparse.Namespace) -> int:
         draw(args.plot, spans, result, SHOWN_STEPS)
     show(result, plan)
     return 0
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON atomically; UserError where it cannot be written."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def save_trace(out: Path, plan: Plan, spans: list[Span]) -> None:

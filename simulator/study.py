@@ -10,7 +10,7 @@ import json
 import time
 from pathlib import Path
 
-from simulator.run import write_json
+from simulator.output import write_json
 from simulator.studies import STUDIES
 from simulator.studies.base import Outcome, request, show
 from simulator.terminal import console
