@@ -8,7 +8,7 @@ on; a hook before the optimizer's step waits for the exchanges and merges them. 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class Bucket:
     whole: bool = False  # whether the bucket went dense in this step
     launched: float = 0.0
     views: dict[str, torch.Tensor] = field(default_factory=dict)
+    hooks: dict[str, Callable[[torch.Tensor], None]] = field(default_factory=dict)
 
 
 class GradientReducer:
@@ -58,6 +59,7 @@ class GradientReducer:
         self._mark = 0.0
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.tensors = [(name, p.numel()) for name, p in named]
+        self.shapes = [tuple(p.shape) for _, p in named]
         section = experiment.compression
         plan = plan_buckets([size for _, size in self.tensors], section.granularity, section.merge_elements)
         self.buckets = [self._bucket(f"bucket{i}", [named[j] for j in plan[i]]) for i in range(len(plan))]
@@ -84,7 +86,8 @@ class GradientReducer:
                 flat[start:end].copy_(p.view(-1))
             p.data = flat.data[start:end].view(p.shape)
             p.grad = bucket.views[tensor_name] = gradient[start:end].view(p.shape)
-            p.register_post_accumulate_grad_hook(self._hook(bucket, tensor_name))
+            bucket.hooks[tensor_name] = self._hook(bucket, tensor_name)
+            p.register_post_accumulate_grad_hook(bucket.hooks[tensor_name])
             start = end
         flat.grad = gradient
         return bucket
@@ -123,6 +126,12 @@ class GradientReducer:
     def end_backward(self) -> None:
         """Call after backward: records what came after the last gradient."""
         self.recorder.add("backward", "", self._mark, self.recorder.clock())
+
+    def in_backward_order(self) -> Iterator[tuple[str, torch.nn.Parameter, Callable[[torch.Tensor], None]]]:
+        """(name, parameter, what to call when its gradient is complete): for a backward pass that is not autograd's."""
+        for bucket in self.buckets:
+            for name, parameter in bucket.members:
+                yield name, parameter, bucket.hooks[name]
 
     def launch_empty(self) -> None:
         """A worker without data for this step sends nothing (or zeros), so that the others do not hang."""

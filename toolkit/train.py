@@ -105,11 +105,14 @@ class Progress:
 
 
 def summary(result: dict[str, Any], out: Path) -> str:
-    training, share = result["training"], result["time_share"]
+    share = result["time_share"]
+    training, learned = result.get("training"), "compute was paced: nothing was learned"
+    if training:
+        learned = f"test loss {training['loss']:.4f}, accuracy {training['accuracy']:.4f}"
     shares = ", ".join(f"{name} {share[name]:.0%}" for name in share)
     return (
         f"{result['workers']} workers, {result['steps']} steps in {result['total_time_s']:.2f} s "
-        f"({result['samples_per_s']:.0f} samples/s): test loss {training['loss']:.4f}, accuracy "
-        f"{training['accuracy']:.4f}; {result['bytes_sent_per_worker'] / 1e6:.3f} MB sent a worker at density "
+        f"({result['samples_per_s']:.0f} samples/s): {learned}; "
+        f"{result['bytes_sent_per_worker'] / 1e6:.3f} MB sent a worker at density "
         f"{result['compression']['achieved_density']:.4g}\ntime: {shares}\nrun folder: {out}"
     )

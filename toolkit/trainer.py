@@ -18,6 +18,7 @@ from toolkit.comm import Communicator
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 from toolkit.launcher import CORES
+from toolkit.pace import PacedCompute
 from toolkit.policies.density import DensitySchedule
 from toolkit.policies.learning_rate import learning_rate
 from toolkit.reducer import GradientReducer
@@ -54,6 +55,7 @@ class Trainer:
         comm.broadcast_parameters(dict(self.model.state_dict()))
         self.reducer = GradientReducer(self.model, experiment, comm, self.recorder)
         self.reducer.observer = self.hooks.gradient
+        self.pace = PacedCompute.of(experiment, self.reducer.tensors, comm.rank)
         self.optimizer = optim.create(experiment.optimizer, self.reducer.parameters)
         self.reducer.attach(self.optimizer)
         self.sampler = ShardedSampler(
@@ -115,6 +117,8 @@ class Trainer:
             self.hooks.progress(self.step, self.steps, loss)
 
     def _micro_batch(self, step: int, micro: int, weight: float) -> float:
+        if self.pace is not None:
+            return self._paced_batch(self.pace, step, micro)
         recorder, rank = self.recorder, self.comm.rank
         with recorder.span("data"):
             indices = self.sampler.indices(step, micro, rank)
@@ -130,6 +134,16 @@ class Trainer:
         self.reducer.end_backward()
         return value
 
+    def _paced_batch(self, pace: PacedCompute, step: int, micro: int) -> float:
+        examples = self.sampler.indices(step, micro, self.comm.rank).numel()
+        if examples:
+            with self.recorder.span("forward"):
+                pace.forward(step, examples)
+            self.reducer.begin_backward(last_micro=self._is_last(step, micro))
+            pace.backward(self.reducer, step, examples)
+            self.reducer.end_backward()
+        return 0.0
+
     def _is_last(self, step: int, micro: int) -> bool:
         """Whether this is the last micro-batch of the step that has examples on this rank."""
         used = self.sampler.count(step, self.comm.rank)
@@ -138,6 +152,8 @@ class Trainer:
     @torch.no_grad()
     def _evaluate(self) -> None:
         """Loss and accuracy on the test set, dealt out over the ranks; running statistics are averaged first."""
+        if self.pace is not None:
+            return  # nothing was learned
         with self.recorder.span("evaluate"):
             self._average_buffers()
             self.model.eval()
@@ -203,6 +219,7 @@ class Trainer:
             "workers": self.comm.size,
             "model": self.experiment.model.name,
             "tensors": self.reducer.tensors,
+            "shapes": self.reducer.shapes,
             "batch_size": self.experiment.data.batch_size,
             "examples": len(self.task.train),
             "cores": len(CORES),
@@ -224,16 +241,11 @@ class Trainer:
         ranks = self.comm.allgather_values(RankSteps.of(self.recorder.spans))
         samples = sum(self.sampler.global_count(step) for step in range(self.steps))
         result = summarize(ranks, seed=self.experiment.run.seed, samples=samples)
-        losses = np.sum(self.comm.allgather_values(self.losses), axis=0)
         selected = self._selected()
-        result.sections["training"] = {
-            "losses": losses.tolist(),
-            "loss": self.evaluations[-1]["loss"],
-            "accuracy": self.evaluations[-1]["accuracy"],
-            "evaluations": self.evaluations,
-            "parameters": sum(size for _, size in self.reducer.tensors),
-            "parameters_sha256": digests[0],
-        }
+        if self.pace is not None:
+            result.sections["pace"] = self.pace.report()
+        else:
+            result.sections["training"] = self._learned(digests[0])
         result.sections["compression"] = {
             "name": self.experiment.compression.name,
             "exchange": self.experiment.exchange,
@@ -242,10 +254,22 @@ class Trainer:
         }
         content = result.to_json()
         if self.comm.rank == 0:
-            save_state(self.folder.out / "model.safetensors", self.model.state_dict())
+            if self.pace is None:
+                save_state(self.folder.out / "model.safetensors", self.model.state_dict())
             self.folder.save_result(content)
         self.comm.barrier()
         return content
+
+    def _learned(self, digest: str) -> dict[str, Any]:
+        losses = np.sum(self.comm.allgather_values(self.losses), axis=0)
+        return {
+            "losses": losses.tolist(),
+            "loss": self.evaluations[-1]["loss"],
+            "accuracy": self.evaluations[-1]["accuracy"],
+            "evaluations": self.evaluations,
+            "parameters": sum(size for _, size in self.reducer.tensors),
+            "parameters_sha256": digest,
+        }
 
     def _selected(self) -> float:
         """Share of the gradient that was sent, mean over steps and ranks."""
