@@ -16,7 +16,7 @@ LINE = 64.0  # bytes of a cache line, what a scattered access costs
 WORD = 4.0  # bytes of a value
 
 # Passes of 4 bytes over the vector, with error feedback (read the gradient, read and write the residual = 3).
-COMPRESS_PASSES = {"none": 2.0, "fp16": 1.5, "topk": 10.0, "randomk": 3.0, "threshold": 4.0}
+COMPRESS_PASSES = {"none": 2.0, "fp16": 1.5, "topk": 10.0, "randomk": 3.0, "randomk-independent": 3.0, "threshold": 4.0}
 SIDCO_PASSES = {"sidco-e": 5.0, "sidco-p": 5.0, "sidco-gp": 9.0}  # gp: a logarithm an element
 OTHER_PASSES = 6.0
 OPTIMIZE_PASSES = {"sgd": 5.0, "adam": 7.0, "adamw": 7.0}  # all others touch listed entries only
@@ -50,7 +50,7 @@ def derive(
 ) -> Profile:
     """A profile from the network's layer table and the device's rate; `times` multiplies the table's FLOPs."""
     rows = layer_times(model, batch_size, device, scale=times, folder=folder)
-    layers = [Layer(row.name, row.elements, row.forward_s, row.backward_s) for row in rows]
+    layers = [Layer(row.name, row.elements, row.forward_s, row.backward_s, row.shape) for row in rows]
     compress, merge, optimize = memory_costs(device)
     return Profile(
         model,

@@ -94,8 +94,8 @@ def _layers(
     forward, backward = _by_rank(tables, weights, "forward"), _by_rank(tables, weights, "backward")
     total = float(forward.sum() + backward.sum())
     scale = whole / total if total > 0 else 0.0
-    rows = zip(run.tensors, forward.tolist(), backward.tolist(), strict=True)
-    return tuple(Layer(name, n, ahead * scale, back * scale) for (name, n), ahead, back in rows), scale
+    rows = zip(run.tensors, forward.tolist(), backward.tolist(), run.shapes, strict=True)
+    return tuple(Layer(name, n, ahead * scale, back * scale, shape) for (name, n), ahead, back, shape in rows), scale
 
 
 def _by_rank(tables: Sequence[Steps], weights: Sequence[float], stage: str) -> Any:

@@ -73,6 +73,12 @@ class Run:
         return [(str(name), int(elements)) for name, elements in self.header["tensors"]]
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The tensors' shapes; empty ones where the trace does not tell them."""
+        told = self.header.get("shapes") or [()] * len(self.tensors)
+        return [tuple(int(size) for size in shape) for shape in told]
+
+    @property
     def steps(self) -> int:
         return 1 + max((span.step for span in self.ranks[0] if span.what == "step"), default=-1)
 
@@ -202,12 +208,12 @@ class CallPoint:
 
 def compress_points(run: Run) -> list[CallPoint]:
     """Calls of the run's own compressor, without warm-up and without steps that were sent dense on purpose."""
-    sparse = registry.COMPRESSORS[run.experiment.compression.name].wire == "sparse"
+    dense = registry.COMPRESSORS[run.experiment.compression.name].wire == "dense"
     points = []
     for span in _stage(run, "compress"):
         detail = span.detail or {}
         density = float(detail.get("density", 1.0))
-        if not sparse or density < 1.0:
+        if dense or density < 1.0:
             points.append(
                 CallPoint(int(detail.get("elements", 0)), int(detail.get("selected", 0)), span.seconds, density)
             )
@@ -252,7 +258,7 @@ def _stage(run: Run, what: str) -> list[Span]:
 
 def _wires(run: Run) -> dict[tuple[int, str], str]:
     """How each bucket of each step travelled, told by the density of its compress span."""
-    if run.experiment.exchange == "dense":
+    if registry.COMPRESSORS[run.experiment.compression.name].wire != "sparse":
         return {}
     sparse = {}
     for span in run.ranks[0]:
@@ -284,6 +290,8 @@ def observe_exchanges(run: Run) -> list[Exchanged]:
     completion while all ranks compute, only that it lies before the first rank found it done; where this leaves the
     start open by more than a twentieth of the duration, the operation is left out.
     """
+    if run.experiment.compression.name == "powersgd":  # two rounds in one span
+        return []
     wires = _wires(run)
     launched: dict[tuple[int, str], list[Span]] = defaultdict(list)
     for span in _stage(run, "communicate"):

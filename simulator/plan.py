@@ -26,6 +26,7 @@ from toolkit.experiment import Experiment
 from toolkit.policies.buckets import plan_buckets
 from toolkit.policies.density import DensitySchedule
 from toolkit.policies.devices import Device, inputs_of, load_device, table_scale
+from toolkit.policies.lowrank import pieces
 
 COUNT_BYTES = 4  # a sparse message begins with its number of entries
 ENTRY_BYTES = 8  # int32 index, float32 value
@@ -197,27 +198,43 @@ class Plan:
         section, profile = self.experiment.compression, self.profile
         entry = registry.COMPRESSORS[section.name]
         dense = entry.wire == "dense" or density >= 1.0  # the trainer sends such steps dense, whatever the compressor
+        linear = entry.wire == "linear" and not dense
         if dense:
             width = 4 if density >= 1.0 else entry.value_bytes
             entries, payload = self.elements, [width * n for n in self.elements]
+        elif linear:
+            entries = [self._linear(i, density, entry.exact_count) for i in range(len(self.elements))]
+            payload = [4 * k for k in entries]
         else:
             entries = [self._selected(n, density, entry.exact_count) for n in self.elements]
             payload = [COUNT_BYTES + ENTRY_BYTES * k for k in entries]
         compress = self.cost("compress", profile.compress, section.name if density < 1.0 else "none")
-        merge = self.cost("merge", profile.merge, "dense" if dense else "sparse")
+        merge = self.cost("merge", profile.merge, "dense" if dense or linear else "sparse")
         optimize = self.cost("optimize", profile.optimize, self.experiment.optimizer.name)
-        received = [0 if dense else k * senders for k in entries]
-        merged = sum(n if dense else min(n, k) for n, k in zip(self.elements, received, strict=True))
+        received = [0 if dense or linear else k * senders for k in entries]
+        lists = entries if linear and entry.exact_count else received
+        merged = sum(min(n, k) if k else n for n, k in zip(self.elements, lists, strict=True))
         return StepCosts(
-            "allreduce" if dense else "allgather",
+            "allreduce" if dense or linear else "allgather",
             density,
             tuple(entries),
             tuple(payload),
             np.array([compress.seconds(n, k) for n, k in zip(self.elements, entries, strict=True)]) * self.stretch,
             np.array([merge.seconds(n, k) for n, k in zip(self.elements, received, strict=True)]) * self.stretch,
             optimize.seconds(sum(self.elements), merged) * self.stretch,
-            dense or entry.exact_count,
+            dense or linear or entry.exact_count,
         )
+
+    def _linear(self, bucket: int, density: float, exact: bool) -> int:
+        """Values that a worker sends of a bucket: k of them, or those of its tensors' factors."""
+        if exact:
+            return min(self.elements[bucket], max(1, int(self.elements[bucket] * density)))
+        layers = [self.profile.layers[i] for i in self.buckets[bucket]]
+        shapes = [layer.shape or (layer.elements,) for layer in layers]
+        note = "shapes that the profile does not tell are taken as vectors, which powersgd sends whole"
+        if not all(layer.shape for layer in layers) and note not in self.assumptions:
+            self.assumptions.append(note)
+        return sum(piece.entries for piece in pieces(shapes, self.experiment.compression.rank))
 
     def _selected(self, elements: int, density: float, exact: bool) -> int:
         wanted = max(1, int(elements * density))

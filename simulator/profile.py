@@ -25,12 +25,15 @@ WIRES = ("dense", "sparse")
 
 @dataclass(frozen=True)
 class Layer:
-    """One parameter tensor, in forward order: its elements, and seconds of its share of forward and backward."""
+    """One parameter tensor, in forward order: its elements, seconds of its share of forward and backward, and its shape
+    (empty: not known).
+    """
 
     name: str
     elements: int
     forward_s: float
     backward_s: float
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,14 @@ def _layer(row: Any, where: str) -> Layer:
         _whole(row["elements"], f"{where}.elements", low=1),
         _number(row["forward_s"], f"{where}.forward_s"),
         _number(row["backward_s"], f"{where}.backward_s"),
+        _shape(row.get("shape", []), f"{where}.shape"),
     )
+
+
+def _shape(value: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise UserError(f"{where} = {value!r}: a list of whole numbers is wanted")
+    return tuple(_whole(size, where, low=1) for size in value)
 
 
 def _costs(value: Any, where: str, names: Any) -> dict[str, Cost]:

@@ -44,6 +44,7 @@ class LayerTime:
     elements: int
     forward_s: float
     backward_s: float
+    shape: tuple[int, ...] = ()
 
 
 @cache
@@ -78,6 +79,13 @@ def read_network(model: str, folder: Path = NETWORKS) -> list[tuple[str, int, fl
     return rows
 
 
+def read_shapes(model: str, folder: Path = NETWORKS) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a network's layer table."""
+    lines = (folder / f"{model}.csv").read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return {row["tensor"]: tuple(int(size) for size in row["shape"].split("x")) for row in rows if row.get("shape")}
+
+
 def inputs_of(model: str, folder: Path = NETWORKS) -> tuple[str, str]:
     """("cifar10", "3x32x32"): whose inputs a layer table was made for, as its first line says; "" where it does not."""
     words = (folder / f"{model}.csv").read_text(encoding="utf-8").partition("\n")[0].split()
@@ -105,8 +113,8 @@ def layer_times(
 ) -> list[LayerTime]:
     """Seconds of each tensor, in forward order, on a device of its own; `scale` multiplies the table's FLOPs."""
     rate = device.flops * device.efficiency / scale
-    rows = []
+    rows, shapes = [], read_shapes(model, folder)
     for name, elements, flops in read_network(model, folder):
         forward = flops * batch_size / rate + (device.launch_s if flops > 0 else 0.0)
-        rows.append(LayerTime(name, elements, forward, BACKWARD * forward))
+        rows.append(LayerTime(name, elements, forward, BACKWARD * forward, shapes.get(name, ())))
     return rows

@@ -1,5 +1,7 @@
 """The time of a step: closed forms, and laws that no setting may break."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,11 +74,25 @@ def test_bytes_are_those_of_the_payload(make_profile, make_experiment):
         "none": 4 * 1042,
         "fp16": 2 * 1042,
         "topk": sum(4 + 8 * max(1, n // 100) for n in (1000, 37, 5)),
+        "randomk": sum(4 * max(1, n // 100) for n in (1000, 37, 5)),
         "sidco-e": sum(4 + 8 * round(1.25 * max(1, n // 100)) for n in (1000, 37, 5)),
     }
     for name, size in expected.items():
         experiment = make_experiment(compression={"name": name, "granularity": "layer", "density": 0.01})
         assert simulate(experiment, profile).bytes_sent_per_worker == 4 * size, name
+
+
+def test_bytes_of_powersgd_are_those_of_its_factors(make_profile, make_experiment):
+    """What the compressor itself hands out for tensors of these shapes."""
+    shapes = ((20, 10, 5), (37,), (5, 1))
+    profile = make_profile(sizes=(1000, 37, 5))
+    layers = [dataclasses.replace(layer, shape=shape) for layer, shape in zip(profile.layers, shapes, strict=True)]
+    experiment = make_experiment(compression={"name": "powersgd", "rank": 3, "granularity": "merged"})
+    result = simulate(experiment, dataclasses.replace(profile, layers=tuple(layers)))
+    assert result.bytes_sent_per_worker == 4 * 4 * (3 * (20 + 50) + 37 + 5)
+    whole = simulate(experiment, profile)
+    assert whole.bytes_sent_per_worker == 4 * 4 * 1042
+    assert any("powersgd sends whole" in line for line in whole.sections["simulation"]["assumptions"])
 
 
 def test_dense_first_steps_travel_dense(make_profile, make_experiment):

@@ -18,6 +18,8 @@ from toolkit.registry import EXCHANGES
         ({"name": "topk", "wire_values": "bf16"}, "rounded"),
         ({"name": "topk", "bypass": "auto"}, "bypass"),
         ({"name": "bf16"}, "bf16"),
+        ({"name": "randomk", "wire_values": "bf16"}, "rounded"),
+        ({"name": "powersgd"}, "two rounds"),
     ],
 )
 def test_each_is_named(settings, word):
@@ -27,4 +29,5 @@ def test_each_is_named(settings, word):
 
 def test_what_is_modelled_needs_no_note():
     assert unmodelled(Experiment()) == []
-    assert set(EXCHANGES) == {"dense", "allgather", "gtopk", "oktopk"}  # a new exchange: model it, or name it
+    assert unmodelled(parse({"compression": {"name": "randomk"}}, "test")) == []
+    assert set(EXCHANGES) == {"dense", "linear", "allgather", "gtopk", "oktopk"}  # a new exchange: model it, or name it
