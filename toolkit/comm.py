@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -22,8 +23,57 @@ from toolkit.errors import AgreedError, UserError
 from toolkit.launcher import CORES, kernel_identity
 
 POLL_INTERVAL_S = 100e-6  # horovod's own synchronize spins, which starves the other ranks of a small machine
+LONGEST_PAUSE_S = 500e-6  # of a server that waits for requests
 EAGER_POLLS = 20  # a neighbour's message is often there already: look so often, giving way in between, before sleeping
 MESSAGE_TAG = 7
+
+
+class Channel:
+    """Messages of bytes from rank to rank, any number under way, for any thread; nobody has to be in step."""
+
+    def __init__(self, mpi: Any, comm: Any) -> None:
+        self._mpi = mpi
+        self._comm = comm
+        self._sent: list[tuple[Any, NDArray[np.uint8]]] = []
+        self._lock = threading.Lock()
+
+    def post(self, rank: int, tag: int, message: NDArray[np.uint8]) -> None:
+        """Start sending; the buffer must not be written to any more."""
+        request = self._comm.Isend([message, self._mpi.BYTE], rank, tag)
+        with self._lock:
+            self._sent = [(open_, buffer) for open_, buffer in self._sent if not open_.Test()]
+            self._sent.append((request, message))
+
+    def take(self, tag: int, rank: int | None = None) -> tuple[int, NDArray[np.uint8]]:
+        """Wait, without spinning, for the next message with this tag, from `rank` or anybody: (source, bytes)."""
+        source = self._mpi.ANY_SOURCE if rank is None else rank
+        status, polls = self._mpi.Status(), 0
+        while (message := self._comm.Improbe(source, tag, status)) is None:
+            polls += 1
+            time.sleep(_pause(polls))
+        received = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
+        request, polls = message.Irecv([received, self._mpi.BYTE]), 0
+        while not request.Test():
+            polls += 1
+            time.sleep(_pause(polls))
+        return int(status.Get_source()), received
+
+    def flush(self) -> None:
+        """Wait until everything posted has left."""
+        with self._lock:
+            while not all(request.Test() for request, _ in self._sent):
+                time.sleep(POLL_INTERVAL_S)
+            self._sent = []
+
+    def close(self) -> None:
+        """All ranks together, after everything sent was taken."""
+        self.flush()
+        self._comm.Free()
+
+
+def _pause(polls: int) -> float:
+    """Seconds to sleep after so many vain looks: at first only give way, then longer: who idles costs little."""
+    return 0.0 if polls <= EAGER_POLLS else min(POLL_INTERVAL_S * (polls - EAGER_POLLS), LONGEST_PAUSE_S)
 
 
 class Communicator:
@@ -144,6 +194,11 @@ class Communicator:
                 return received
             polls += 1
             time.sleep(POLL_INTERVAL_S if polls > EAGER_POLLS else 0)
+
+    def channel(self) -> Channel:
+        """A channel of its own for all ranks, which call this together; `close` it likewise."""
+        self._meet()
+        return Channel(self._mpi, self._comm.Dup())
 
     def mean_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """Mean over the ranks, added up in rank order: the same bits everywhere."""

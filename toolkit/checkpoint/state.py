@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
@@ -17,11 +16,23 @@ from toolkit.errors import UserError
 
 def save_state(path: Path, state: Any) -> str:
     """Write `state` to `path`, flushed to the disk; returns the file's SHA-256."""
-    tensors: dict[str, torch.Tensor] = {}
-    plain = json.dumps(_encode(state, tensors))
-    content = safetensors.torch.save(tensors, metadata={"state": plain})
+    content = pack_state(state)
     write_durably(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def pack_state(state: Any) -> bytes:
+    """`state` as the content of a safetensors file."""
+    tensors: dict[str, torch.Tensor] = {}
+    plain = json.dumps(_encode(state, tensors))
+    return safetensors.torch.save(tensors, metadata={"state": plain})
+
+
+def unpack_state(content: bytes) -> Any:
+    """What `pack_state` was given, lists for tuples."""
+    size = int.from_bytes(content[:8], "little")
+    plain = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["state"])
+    return _decode(plain, safetensors.torch.load(content))
 
 
 def load_state(path: Path, sha256: str) -> Any:
@@ -36,9 +47,7 @@ def load_state(path: Path, sha256: str) -> Any:
             f"{path}: damaged checkpoint: SHA-256 {found[:12]}… but {sha256[:12]}… was written; remove its folder to "
             "resume from the one before"
         )
-    with safetensors.safe_open(path, framework="pt") as file:
-        plain = json.loads(file.metadata()["state"])
-        return _decode(plain, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    return unpack_state(content)
 
 
 def write_durably(path: Path, content: bytes) -> None:
