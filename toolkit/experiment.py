@@ -17,7 +17,7 @@ from typing import Any
 from toolkit import registry, units
 from toolkit.errors import UserError
 from toolkit.keys import is_free_text, read_section
-from toolkit.sections import checkpoint, faults, sync
+from toolkit.sections import checkpoint, faults, offload, sync
 from toolkit.sections.checkpoint import CheckpointSection
 from toolkit.sections.cluster import ClusterSection
 from toolkit.sections.compression import CompressionSection
@@ -159,7 +159,7 @@ def check(experiment: Experiment, source: str) -> None:
         experiment.optimizer.name != "sparse-sgd" or experiment.optimizer.momentum == 0
     ):
         raise UserError(f"{source}: [optimizer] lazy_decay = true: needs name = 'sparse-sgd' and momentum > 0")
-    for room in (faults, checkpoint, sync):
+    for room in (faults, checkpoint, offload, sync):
         room.check(experiment, source)
 
 

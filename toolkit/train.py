@@ -12,6 +12,7 @@ from toolkit.comm import Communicator
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment, load
 from toolkit.launcher import launched_size
+from toolkit.sections.offload import refuse_in_training
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -41,10 +42,9 @@ def main(argv: list[str]) -> int:
 def load_for_ranks(file: str, overrides: list[str]) -> Experiment:
     """Load an experiment whose number of workers must be what the launcher started; alone it runs as one worker."""
     size = launched_size()
-    if size is None:
-        return load(file, [*overrides, "cluster.workers=1"])
-    experiment = load(file, overrides)
-    if experiment.cluster.workers != size:
+    experiment = load(file, overrides if size else [*overrides, "cluster.workers=1"])
+    refuse_in_training(experiment, file)
+    if size and experiment.cluster.workers != size:
         raise UserError(
             f"{file}: [cluster] workers = {experiment.cluster.workers}, but mpirun started {size} ranks: use "
             f"-np {experiment.cluster.workers} or --set cluster.workers={size}"

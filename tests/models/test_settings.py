@@ -16,6 +16,8 @@ from toolkit.models.describe import STANDARD
         ("charlstm", {"heads": 2}, r"\[model\] heads = 2: charlstm has no such setting"),
         ("gpt", {"heads": 3}, r"\[model\] heads = 3: must divide hidden = 128"),
         ("gpt", {"hidden": -128}, r"\[model\] hidden = -128: allowed are positive"),
+        ("gpt", {"vocabulary": 97}, r"\[model\] vocabulary = 97: pysource has 98 words"),
+        ("resnet20", {"vocabulary": 97}, r"\[model\] vocabulary = 97: resnet20 has no such setting"),
         ("gpt", {"dropout": 1.0}, r"\[model\] dropout = 1.0: allowed are shares"),
         ("gpt", {"dropout": float("nan")}, r"\[model\] dropout = nan: allowed are shares"),
     ],
@@ -59,3 +61,5 @@ def test_sizes_are_taken(make):
     network = make("gpt", hidden=24, layers=3, heads=2)
     assert len(network.blocks) == 3
     assert network(torch.zeros(1, 64, dtype=torch.int64)).shape == (1, 64, 98)
+    network = make("gpt", hidden=24, layers=1, heads=2, vocabulary=128)
+    assert network(torch.zeros(1, 64, dtype=torch.int64)).shape == (1, 64, 128)

@@ -23,6 +23,8 @@ class ModelSettings(Protocol):
     @property
     def heads(self) -> int: ...
     @property
+    def vocabulary(self) -> int: ...
+    @property
     def dropout(self) -> float: ...
 
 
@@ -32,7 +34,7 @@ def accept(section: ModelSettings, task: Task, kind: Kind, settings: tuple[str, 
         raise UserError(
             f"[model] name = '{section.name}': a {kind} network cannot train on {task.name}, a {task.kind} task"
         )
-    for key in ("hidden", "layers", "heads", "dropout"):
+    for key in ("hidden", "layers", "heads", "vocabulary", "dropout"):
         value = getattr(section, key)
         if value and key not in settings:
             raise UserError(f"[model] {key} = {value}: {section.name} has no such setting; allowed is only 0")

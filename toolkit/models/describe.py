@@ -78,6 +78,7 @@ class _Defaults:
     hidden: int = 0
     layers: int = 0
     heads: int = 0
+    vocabulary: int = 0
     dropout: float = 0.0
 
 

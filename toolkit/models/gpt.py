@@ -91,9 +91,15 @@ class GPT(nn.Module):
 
 
 def gpt(section: ModelSettings, task: Task) -> nn.Module:
-    """Settings: hidden (128), layers (4), heads (4), dropout (none); positions and vocabulary are the task's."""
-    accept(section, task, "language", ("hidden", "layers", "heads", "dropout"))
+    """Settings: hidden (128), layers (4), heads (4), dropout (none), vocabulary (the task's); positions are the task's.
+
+    A larger vocabulary than the task's leaves rows that no example names, as Megatron-LM pads GPT-2's to 50304.
+    """
+    accept(section, task, "language", ("hidden", "layers", "heads", "vocabulary", "dropout"))
+    vocabulary = section.vocabulary or task.classes
+    if vocabulary < task.classes:
+        raise UserError(f"[model] vocabulary = {vocabulary}: {task.name} has {task.classes} words")
     hidden, heads = section.hidden or HIDDEN, section.heads or HEADS
     if hidden % heads:
         raise UserError(f"[model] heads = {heads}: must divide hidden = {hidden}")
-    return GPT((task.classes, task.input_shape[0]), hidden, section.layers or LAYERS, heads, section.dropout)
+    return GPT((vocabulary, task.input_shape[0]), hidden, section.layers or LAYERS, heads, section.dropout)

@@ -98,7 +98,7 @@ def table_scale(model: ModelSection, data: DataSection, source: str) -> float:
 
     UserError where the experiment changes the network's size, which its table does not know.
     """
-    for key in ("hidden", "layers", "heads"):
+    for key in ("hidden", "layers", "heads", "vocabulary"):
         if getattr(model, key):
             raise UserError(
                 f"{source}: [model] {key} = {getattr(model, key)}: the layer table of '{model.name}' has the network's "

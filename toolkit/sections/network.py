@@ -14,6 +14,7 @@ class ModelSection:
     hidden: int = key(0, "width of a language model; 0 takes the network's own", low=0)
     layers: int = key(0, "depth of a language model; 0 takes the network's own", low=0)
     heads: int = key(0, "attention heads of gpt; 0 takes the network's own", low=0)
+    vocabulary: int = key(0, "words gpt has room for; 0 takes the data set's own number", low=0)
     dropout: float = key(0.0, "dropout probability", low=0.0, high=0.99)
 
 
