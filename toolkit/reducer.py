@@ -55,6 +55,7 @@ class GradientReducer:
         self.bypass = Bypass.of(experiment)
         self.density = experiment.compression.density
         self.observer: Callable[[int, int, torch.Tensor], None] | None = None
+        self.lag: Callable[[float], None] | None = None  # told what a tensor's backward took; a slow worker's sleep
         self._last_micro = True
         self._mark = 0.0
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -157,6 +158,8 @@ class GradientReducer:
             if parameter.grad is not None and parameter.grad.data_ptr() != view.data_ptr():
                 view.copy_(parameter.grad)  # somebody set gradients to None: take the new one into the bucket
                 parameter.grad = view
+            if self.lag is not None:
+                self.lag(self.recorder.clock() - self._mark)
             now = self.recorder.clock()
             self.recorder.add("backward", name, self._mark, now)
             if self._last_micro:
@@ -203,12 +206,23 @@ class GradientReducer:
         bucket.launched = self.recorder.clock()
         return bucket.pending
 
-    def _synchronize(self, optimizer: torch.optim.Optimizer) -> None:
+    def compressed(self) -> list[Pending]:
+        """Compress what is left of this step, and hand over what was launched, a bucket each, to be waited for."""
+        self._compress_all()
+        pending = [bucket.pending for bucket in self.buckets if bucket.pending is not None]
+        for bucket in self.buckets:
+            bucket.pending = None
+        return pending
+
+    def _compress_all(self) -> None:
         if self.observer is not None:
             self.observer(self.recorder.step, self.comm.rank, self.flat_gradient())
         for bucket in self.buckets:
             if bucket.pending is None:  # overlap is off, or a parameter took no part in this step
                 self._compress(bucket)
+
+    def _synchronize(self, optimizer: torch.optim.Optimizer) -> None:
+        self._compress_all()
         for bucket in self.buckets:
             self._merge(bucket, self._wait(bucket), optimizer)
         self._clip(optimizer)

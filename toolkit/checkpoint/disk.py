@@ -27,30 +27,44 @@ class CheckpointStore:
 
     def save(self, step: int, shared: Any, own: Any) -> int:
         """Write `shared` (rank 0's) and each rank's `own` state after `step` steps; returns this rank's bytes."""
-        final = self.folder / f"step-{step:08d}"
-        temporary = self.folder / f".{final.name}.tmp"
         if self.comm.rank == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            self.discard_unfinished()
         self.comm.barrier()
-        digests = {}
+        parts = {f"rank{self.comm.rank}": own} | ({"model": shared} if self.comm.rank == 0 else {})
+        digests, written = self.write(step, parts)
+        gathered = self.comm.gather(digests)
         if self.comm.rank == 0:
-            digests["model.safetensors"] = save_state(temporary / "model.safetensors", shared)
-        name = f"rank{self.comm.rank}.safetensors"
-        digests[name] = save_state(temporary / name, own)
-        parts = self.comm.gather(digests)
-        written = sum((temporary / file).stat().st_size for file in digests)
-        if self.comm.rank == 0:
-            files = {file: digest for part in parts for file, digest in part.items()}
-            manifest = {"schema": SCHEMA, "step": step, "workers": self.comm.size, "files": files}
-            write_durably(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
-            sync_folder(temporary)
-            shutil.rmtree(final, ignore_errors=True)  # left by a run that went on past an older checkpoint
-            temporary.rename(final)
-            sync_folder(self.folder)
-            self._prune()
+            self.seal(step, {file: digest for part in gathered for file, digest in part.items()})
         self.comm.barrier()
         return written
+
+    def write(self, step: int, parts: dict[str, Any]) -> tuple[dict[str, str], int]:
+        """Write some of a checkpoint's files; returns their SHA-256 by name, for `seal`, and their bytes. Needs no
+        other rank, so workers that do not wait for each other may each write their own."""
+        folder = self._unfinished(step)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {f"{name}.safetensors": state for name, state in parts.items()}
+        digests = {file: save_state(folder / file, state) for file, state in files.items()}
+        return digests, sum((folder / file).stat().st_size for file in digests)
+
+    def seal(self, step: int, files: dict[str, str]) -> None:
+        """Make a checkpoint count, all files of which are written; one rank does so."""
+        temporary, final = self._unfinished(step), self.folder / f"step-{step:08d}"
+        manifest = {"schema": SCHEMA, "step": step, "workers": self.comm.size, "files": files}
+        write_durably(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+        sync_folder(temporary)
+        shutil.rmtree(final, ignore_errors=True)  # left by a run that went on past an older checkpoint
+        temporary.rename(final)
+        sync_folder(self.folder)
+        self._prune()
+
+    def discard_unfinished(self) -> None:
+        """Remove what a killed run, or a phase that ended before all had written, left half-written."""
+        for folder in self.folder.glob(".step-*.tmp"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _unfinished(self, step: int) -> Path:
+        return self.folder / f".step-{step:08d}.tmp"
 
     def _prune(self) -> None:
         for folder in self._complete()[: -self.keep]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,14 +84,14 @@ class Client:
         return size
 
     def states(self) -> list[dict[str, Any]]:
-        """The optimizer state of every shard, for a checkpoint; the servers go on meanwhile."""
+        """`Shard.state` of every shard, for a checkpoint; the servers go on meanwhile."""
         for number in range(len(self.servers)):
             self._post(number, STATE)
         return [unpack_state(self._answer(number)[1].tobytes()) for number in range(len(self.servers))]
 
-    def saved(self) -> None:
-        """This worker's part of the checkpoint is on disk."""
-        self._post(0, SAVED)
+    def saved(self, files: dict[str, str]) -> None:
+        """This worker's part of the checkpoint is on disk: SHA-256 by file name."""
+        self._post(0, SAVED, body=np.frombuffer(json.dumps(files).encode(), np.uint8))
 
     def done(self) -> None:
         """No more pushes will come: the servers may end when all workers have said so."""

@@ -6,6 +6,7 @@ answered after it, because messages between two ranks do not overtake each other
 
 from __future__ import annotations
 
+import json
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -72,8 +73,9 @@ class Shard:
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def state(self) -> dict[str, Any]:
-        """The optimizer's `state` of a state_dict."""
-        return dict(self.optimizer.state_dict()["state"]) if self.optimizer is not None else {}
+        """The values, float32 (elements,), and the optimizer's `state` of a state_dict."""
+        state = self.optimizer.state_dict()["state"] if self.optimizer is not None else {}
+        return {"values": self.values, "state": state}
 
     def apply(self, kind: str, body: NDArray[np.uint8]) -> None:
         """One optimizer step with a worker's gradient."""
@@ -134,7 +136,8 @@ class Server(threading.Thread):
         self.seen = Staleness()
         self.tickets: Tickets | None = None
         self.on_ticket: Callable[[int, float], None] = lambda worker, seconds: None
-        self.on_saved: Callable[[int], None] = lambda step: None
+        self.on_saved: Callable[[int, dict[str, str]], None] = lambda units, files: None
+        self._files: dict[str, str] = {}
         self._deferred: list[tuple[int, int, float]] = []  # (worker, clock, since): pulls that the bound holds back
 
     def run(self) -> None:
@@ -159,7 +162,7 @@ class Server(threading.Thread):
         elif what == STATE:
             self._reply(worker, body=np.frombuffer(pack_state(self.shard.state()), np.uint8))
         elif what == SAVED:
-            self._saved(worker)
+            self._saved(worker, json.loads(body.tobytes()))
         elif what == DONE:
             del self.clocks[worker]
         else:
@@ -195,11 +198,13 @@ class Server(threading.Thread):
         ticket = self.tickets.ask(worker)
         self._reply(worker, ticket.unit, ticket.save, ticket.look)
 
-    def _saved(self, worker: int) -> None:
+    def _saved(self, worker: int, files: dict[str, str]) -> None:
         assert self.tickets is not None
-        step = self.tickets.saving
+        self._files |= files
+        units = self.tickets.saving
         if self.tickets.saved(worker):
-            self.on_saved(step)
+            self.on_saved(units, self._files)
+            self._files = {}
 
     def _reply(self, worker: int, *words: int, body: NDArray[np.uint8] | None = None) -> None:
         self.channel.post(worker, REPLY, message(*words, body=body))
