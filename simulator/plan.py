@@ -254,10 +254,11 @@ class Plan:
     def checkpoint_bytes(self, rank: int) -> int:
         """float32 parameters and optimizer state on rank 0, the residual on every rank that keeps one."""
         section, optimizer = self.experiment.compression, self.experiment.optimizer
-        vectors = int(section.error_feedback and section.name != "none")
+        keeps = section.error_feedback and section.name != "none"
+        vectors = {"fp32": 1.0, "bf16": 0.5}[section.residual] * keeps
         if rank == 0:
             vectors += 1 + (2 if "adam" in optimizer.name else int(optimizer.momentum > 0))
-        return 4 * self.profile.elements * vectors
+        return round(4 * self.profile.elements * vectors)
 
     def checkpoint_seconds(self) -> float:
         """All ranks of a host write to its disk; everybody waits for the last."""

@@ -16,6 +16,7 @@ import torch
 
 from toolkit import compression, exchange
 from toolkit.compression import Compressor, Context, DensePayload, Payload, SparsePayload
+from toolkit.compression.residual import KINDS, opened
 from toolkit.exchange import Exchange, Pending, Wire
 from toolkit.experiment import Experiment
 from toolkit.optim.sparse import SparseOptimizer
@@ -77,7 +78,7 @@ class GradientReducer:
             gradient=gradient,
             parameter=flat,
             compressor=compression.create(section, elements),
-            residual=torch.zeros(elements) if keeps else None,
+            residual=torch.zeros(elements, dtype=KINDS[section.residual]) if keeps else None,
             missing=len(members),
         )
         start = 0
@@ -173,16 +174,9 @@ class GradientReducer:
     def _compress(self, bucket: Bucket) -> None:
         start = self.recorder.clock()
         way, density = self._way(bucket)
-        payload: Payload
         context = self._context(bucket, density)
-        if density >= 1.0:
-            payload = bucket.compressor.everything(bucket.gradient, bucket.residual, context)
-        elif bucket.residual is None:
-            payload = bucket.compressor.select(bucket.gradient, context)
-        else:
-            payload = bucket.compressor.select_feedback(bucket.gradient, bucket.residual, context)
-        if isinstance(payload, SparsePayload):
-            payload = self._rounded(payload, bucket.residual)
+        with opened(bucket.residual, context, "compress") as residual:
+            payload = self._payload(bucket, residual, context)
         pending = self._launch(bucket, way, payload)
         elements = bucket.gradient.numel()
         selected = payload.indices.numel() if isinstance(payload, SparsePayload) else elements
@@ -190,6 +184,16 @@ class GradientReducer:
         if density < 1.0:
             detail |= bucket.compressor.telemetry
         self.recorder.add("compress", bucket.name, start, bucket.launched, pending.payload_bytes, detail)
+
+    def _payload(self, bucket: Bucket, residual: torch.Tensor | None, context: Context) -> Payload:
+        payload: Payload
+        if context.density >= 1.0:
+            return bucket.compressor.everything(bucket.gradient, residual, context)
+        if residual is None:
+            payload = bucket.compressor.select(bucket.gradient, context)
+        else:
+            payload = bucket.compressor.select_feedback(bucket.gradient, residual, context)
+        return self._rounded(payload, residual) if isinstance(payload, SparsePayload) else payload
 
     def _rounded(self, payload: SparsePayload, residual: torch.Tensor | None) -> SparsePayload:
         """What the wire can carry of a payload; the rounding errors join the residual."""
@@ -242,8 +246,9 @@ class GradientReducer:
     def _merge(self, bucket: Bucket, pending: Pending, optimizer: torch.optim.Optimizer) -> None:
         start = self.recorder.clock()
         elements = bucket.gradient.numel()
-        if bucket.residual is not None:
-            pending.settle(bucket.residual)
+        with opened(bucket.residual, self._context(bucket, self.density), "settle", pending.settles) as residual:
+            if residual is not None:
+                pending.settle(residual)
         if isinstance(optimizer, SparseOptimizer) and not bucket.whole:
             (indices, values), entries = pending.merge_sparse()
             optimizer.assign(bucket.parameter, indices, values)

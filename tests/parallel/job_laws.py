@@ -37,6 +37,7 @@ def sparse_cases() -> list[tuple[str, str, tuple[str, ...]]]:
     """(compressor, optimizer, further settings): exchanges, wire formats, sparse optimizers and the bypass together."""
     delta = ("compression.wire_indices=delta", "compression.wire_values=bf16")
     bypass = ("compression.bypass=auto", "cluster.latency=300 us")
+    stored = "compression.residual=bf16"
     plain = "optimizer.momentum=0"
     adam = ("optimizer.learning_rate=0.002", "optimizer.age=element")
     sparse = [name for name, entry in COMPRESSORS.items() if entry.wire == "sparse"]
@@ -44,6 +45,8 @@ def sparse_cases() -> list[tuple[str, str, tuple[str, ...]]]:
     return [
         *pairs,
         ("sidco-e", "sgd", ("compression.exchange=allgather", *delta)),
+        ("sidco-p", "sgd", (stored, *delta)),
+        ("topk", "sparse-sgd", (stored, "compression.exchange=oktopk")),
         ("randomk", "sparse-adamw", (*delta, *adam)),
         ("powersgd", "sgd", ("compression.rank=1", "compression.dense_steps=1", "compression.momentum=0.5", plain)),
         ("sidco-e", "sparse-adamw", ("compression.exchange=gtopk", *delta, *adam)),

@@ -84,6 +84,7 @@ def test_state_survives_a_resume(tmp_path, name, exchange, optimizer):
     chosen = [
         f"--set=compression.exchange={exchange}",
         f"--set=compression.name={name}",
+        f"--set=compression.residual={'bf16' if name == 'powersgd' else 'fp32'}",
         f"--set=optimizer.name={optimizer}",
     ]
     whole = finish(tmp_path / "whole", *chosen, "--set=run.steps=18")

@@ -20,6 +20,7 @@ class Pending(ABC):
 
     payload_bytes: int
     bytes: int
+    settles = False  # whether `settle` does anything
 
     @abstractmethod
     def ready(self) -> bool:

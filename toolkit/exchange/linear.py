@@ -23,6 +23,8 @@ class LinearAllreduce(Exchange):
 
 
 class LinearPending(Pending):
+    settles = True
+
     def __init__(self, comm: Communicator, name: str, payload: LinearPayload, kind: torch.dtype) -> None:
         self.comm = comm
         self.name = name

@@ -27,6 +27,8 @@ from toolkit.exchange.wire import Entries, Wire
 class SelectingPending(Pending):
     """Messages go from rank to rank over mpi4py; all of them in `wait`, which ranks call in the same order."""
 
+    settles = True
+
     def __init__(self, comm: Communicator, wire: Wire, payload: SparsePayload) -> None:
         self.comm = comm
         self.wire = wire

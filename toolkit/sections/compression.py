@@ -22,6 +22,7 @@ class CompressionSection:
     bypass: str = key("off", "auto sends a bucket whole where that is cheaper on [cluster]", choices=("off", "auto"))
     rank: int = key(4, "powersgd: rank of the factors", low=1)
     error_feedback: bool = key(True, "keep what was not sent and add it to the next gradient")
+    residual: str = key("fp32", "how it is stored; bf16: half the memory, rounded at random", choices=("fp32", "bf16"))
     gradient_weight: float = key(1.0, "w_g: weight of gradient + residual in the new residual", low=0.0)
     memory_weight: float = key(0.0, "w_m: weight of the old residual in the new one", low=0.0)
     stages: int = key(0, "SIDCo: fixed number of fitting stages; 0 adapts it", low=0, high=32)
