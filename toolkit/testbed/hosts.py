@@ -21,10 +21,18 @@ PREFIX = "sandtable-testbed"
 NET = "10.77.0"  # inside the testbed's own namespaces, so every testbed may use the same
 SWITCH_PORT = 254
 MAX_HOSTS = 200
-BURST_S = 5e-4  # a bucket holds what its link sends in this time: short messages gain no more than that
+BURST_S = 1e-3  # a bucket holds what its link sends in this time: less loses rate where a timer is late
 LEAST_BURST = 3100  # bytes: two frames
 QUEUE_S = 2.0  # seconds of traffic that a queue holds: nothing is lost, as in a switch with flow control
 GSO = 65536
+RTO = "2s"  # a full queue is no loss: the usual 200 ms would send again what waits before a slow link
+TCP = {
+    "tcp_congestion_control": "cubic",
+    "tcp_slow_start_after_idle": "0",
+    "tcp_early_retrans": "0",
+    "tcp_no_metrics_save": "1",
+    "tcp_limit_output_bytes": "131072",
+}
 
 
 class Refused(RuntimeError):
@@ -103,6 +111,7 @@ class Testbed:
         inside(name, "ip", "link", "set", "lo", "up")
         inside(name, "ip", "addr", "add", f"{self.address(number)}/24", "dev", "eth0")
         inside(name, "ip", "link", "set", "eth0", "up")
+        inside(name, "ip", "route", "change", f"{NET}.0/24", "dev", "eth0", "rto_min", RTO)
         calm(name)
         for where, device in ((name, "eth0"), (self.switch, port)):
             shape(where, device, link)
@@ -139,10 +148,10 @@ def queue_bytes(link: Link) -> int:
 
 
 def calm(namespace: str) -> None:
-    """TCP as data centres set it: a window that is kept over a pause, and no rate guessing (BBR halts to probe)."""
-    for setting, value in (("tcp_congestion_control", "cubic"), ("tcp_slow_start_after_idle", "0")):
-        path = f"/proc/sys/net/ipv4/{setting}"
-        inside(namespace, "sh", "-c", f"echo {value} > {path} 2>/dev/null || true")
+    """TCP as data centres set it, for links without loss: a window that is kept over a pause, a short queue of its own
+    in front of the link, no rate guessing (BBR halts to probe) and no probing for losses."""
+    for setting, value in TCP.items():
+        inside(namespace, "sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{setting} 2>/dev/null || true")
 
 
 def namespaces() -> list[str]:

@@ -11,13 +11,21 @@ from toolkit.testbed.hosts import NET, Testbed
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "run_scripts"
 COLLECTIVES = ("ring", "library")
-# coll/tuned: allreduce 4 = ring, allgather 4 = ring, allgatherv 3 = ring; han and adapt would come before it
+# coll/tuned: allreduce 4 = ring, allgather 4 = ring, allgatherv 3 = ring; han and adapt would come before it.
+# Everything eager: the rendezvous' answer would queue behind the data that its sender has under way to its neighbour
+# (one FIFO before the link), which costs a ring of 4 up to half as much again.
+EAGER = str(32 << 20)
 RING = {
     "coll": "^han,adapt",
     "coll_tuned_use_dynamic_rules": "1",
     "coll_tuned_allreduce_algorithm": "4",
     "coll_tuned_allgather_algorithm": "4",
     "coll_tuned_allgatherv_algorithm": "3",
+    "btl_tcp_eager_limit": EAGER,
+    "btl_tcp_rndv_eager_limit": EAGER,
+    "btl_tcp_max_send_size": EAGER,
+    "btl_tcp_free_list_num": "2",
+    "btl_tcp_free_list_inc": "2",
 }
 
 
