@@ -63,10 +63,11 @@ class Request:
     source: str
 
     def allow(self, *keys: str) -> None:
-        """UserError if the user set a key that this study does not follow."""
+        """UserError if the user set a key that this study does not follow; "section." stands for a whole section."""
         for name in sorted(self.given):
-            if name not in keys and not any(k.endswith(".*") and name.startswith(k[:-1]) for k in keys):
-                raise UserError(f"--set {name}: this study follows {', '.join(keys)}")
+            if name not in keys and not any(k.endswith(".") and name.startswith(k) for k in keys):
+                text = ", ".join(k + "*" if k.endswith(".") else k for k in keys)
+                raise UserError(f"--set {name}: this study follows {text}")
 
 
 @dataclass(frozen=True)
