@@ -63,9 +63,14 @@ def test_a_worker_that_takes_no_part_keeps_its_flag_and_moves_nobody_else():
     detector = StragglerDetector(1, 1.0, 2)
     assert feed(detector, [[4, 4, 4, 1]] * 2) == {3}
     assert feed(detector, [[4, 4, 4, math.nan]] * 5) == {3}
+
+
+def test_forgetting_drops_throughputs_and_keeps_flags_until_a_window_speaks():
+    detector = StragglerDetector(3, 1.0, 2)
+    assert feed(detector, [[4, 4, 4, 1]] * 4) == {3}
     detector.forget()
-    assert detector.flagged == set()
-    assert detector.observe([1.0, 2.0]) == set()
+    assert feed(detector, [[9, 9, 9, 9]] * 2) == {3}
+    assert detector.observe([9, 9, 9, 9]) == set()
 
 
 def test_more_deviations_flag_fewer():

@@ -1,0 +1,143 @@
+"""ASP and SSP: every worker pulls, computes and pushes at its own pace, two events a worker-iteration.
+
+A push is not answered, the next pull is asked for right behind it; a server answers it once it has applied the push and
+the bound allows it (toolkit/sync does the same for real). SSP (Ho et al., NIPS 2013): a worker may begin its iteration
+c only when every worker has completed c - s. ASP is SSP without a bound. Staleness of an update: updates by others that
+were applied between its worker's pull and its own application.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+import numpy as np
+
+from simulator.sync.cluster import Cluster
+
+READY, APPLIED = 0, 1
+
+
+@dataclass
+class Updates:
+    """What an asynchronous phase came to: an entry an update, in the order of application, and sums a worker.
+
+    who: rank; when: time of application; seconds: of the iteration, from its pull to its application. gated,
+    exchanging, computing, saving: seconds of each worker, waiting for slower ones, on the network, and so on. saves:
+    when a checkpoint fell due.
+    """
+
+    workers: int
+    who: array[int] = field(default_factory=lambda: array("l"))
+    when: array[float] = field(default_factory=lambda: array("d"))
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    staleness: array[int] = field(default_factory=lambda: array("l"))
+    saves: list[float] = field(default_factory=list)
+    begin: float = 0.0
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.gated, self.exchanging, self.computing, self.saving = np.zeros((4, self.workers))
+
+
+Watch = Callable[[int, float, float], bool]  # rank, time, seconds of its iteration -> whether to end the phase
+
+
+class Asynchronous:
+    """One asynchronous phase. Create it, call `run` once.
+
+    bound: SSP's staleness bound, None for ASP. first: iterations that each worker has behind it. save_every: updates
+    between checkpoints, 0 for none; each worker stops for its own part of one, the others go on meanwhile.
+    """
+
+    def __init__(
+        self, cluster: Cluster, protocol: str, bound: int | None = None, *, first: int = 0, save_every: int = 0
+    ) -> None:
+        self.cluster, self.protocol, self.save_every = cluster, protocol, save_every
+        self.bound = math.inf if bound is None else bound
+        self.first = first
+        self.clock = [0] * cluster.workers  # iterations completed in this phase
+        self.slowest = 0  # smallest clock
+        self.at_slowest = cluster.workers  # workers that have it
+        self.held: dict[int, float] = {}  # workers that wait for slower ones, since when
+        self.read = [0] * cluster.workers  # the version that a worker's parameters have
+        self.begun = [0.0] * cluster.workers
+        self.pushed = [0.0] * cluster.workers
+        self.owed = [0] * cluster.workers  # checkpoints that a worker still has to stop for
+        self.queue: list[tuple[float, int, int, int]] = []
+        self.order = 0  # of events at the same time
+
+    def run(self, begin: float, units: int, watch: Watch | None = None) -> Updates:
+        """Simulate `units` updates from `begin` on, or until `watch` says so and all under way are applied."""
+        found = self.found = Updates(self.cluster.workers, begin=begin, end=begin)
+        self.left, stopped = units, False
+        for worker in range(self.cluster.workers):
+            self._begin(worker, begin, begin)
+        while self.queue:
+            now, _, kind, worker = heappop(self.queue)
+            if kind == READY:
+                self.pushed[worker], applied = now, self.cluster.push(worker, now)
+                found.exchanging[worker] += applied - now
+                self._at(applied, APPLIED, worker)
+                continue
+            seconds = self._apply(worker, now)
+            if watch is not None and not stopped and watch(worker, now, seconds):
+                stopped, self.left = True, 0
+            self._next(worker, now)
+        return found
+
+    def _at(self, time: float, kind: int, worker: int) -> None:
+        heappush(self.queue, (time, self.order, kind, worker))
+        self.order += 1
+
+    def _begin(self, worker: int, now: float, since: float) -> None:
+        """Start a worker's next iteration; its unit of work is taken here, so that none is done twice."""
+        if self.left == 0:
+            return
+        self.left -= 1
+        found = self.found
+        if self.owed[worker]:
+            stop = self.owed[worker] * self.cluster.save(self.protocol, worker)
+            found.saving[worker] += stop
+            now, since, self.owed[worker] = now + stop, now + stop, 0
+        self.read[worker], self.begun[worker] = len(found.who), now
+        pulled = max(now, self.cluster.pull(worker, since))
+        ready = self.cluster.gradient(worker, self.first + self.clock[worker], pulled)
+        found.exchanging[worker] += pulled - now
+        found.computing[worker] += ready - pulled
+        self._at(ready, READY, worker)
+
+    def _apply(self, worker: int, now: float) -> float:
+        found, seconds = self.found, now - self.begun[worker]
+        found.staleness.append(len(found.who) - self.read[worker])
+        found.who.append(worker)
+        found.when.append(now)
+        found.seconds.append(seconds)
+        found.end = now
+        if self.save_every and len(found.who) % self.save_every == 0:
+            found.saves.append(now)
+            self.owed = [count + 1 for count in self.owed]
+        return seconds
+
+    def _next(self, worker: int, now: float) -> None:
+        """Count a completed iteration, and start whoever may start now."""
+        mine = self.clock[worker]
+        self.clock[worker] = mine + 1
+        if mine == self.slowest:
+            self.at_slowest -= 1
+            if self.at_slowest == 0:
+                self.slowest = min(self.clock)
+                self.at_slowest = self.clock.count(self.slowest)
+                self._release(now)
+        if self.clock[worker] - self.slowest > self.bound:
+            self.held[worker] = now
+        else:
+            self._begin(worker, now, self.pushed[worker])
+
+    def _release(self, now: float) -> None:
+        for worker in [w for w in self.held if self.clock[w] - self.slowest <= self.bound]:
+            self.found.gated[worker] += now - self.held.pop(worker)
+            self._begin(worker, now, now)
