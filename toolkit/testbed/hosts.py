@@ -31,8 +31,9 @@ TCP = {
     "tcp_slow_start_after_idle": "0",
     "tcp_early_retrans": "0",
     "tcp_no_metrics_save": "1",
-    "tcp_limit_output_bytes": "131072",
+    "tcp_rmem": "4096 4194304 33554432",  # a window from the start that covers the queues on the way
 }
+BACKLOG_S = 4e-3  # a connection keeps no more than this before its link: answers to the neighbour queue behind it
 
 
 class Refused(RuntimeError):
@@ -113,6 +114,7 @@ class Testbed:
         inside(name, "ip", "link", "set", "eth0", "up")
         inside(name, "ip", "route", "change", f"{NET}.0/24", "dev", "eth0", "rto_min", RTO)
         calm(name)
+        set_ipv4(name, "tcp_limit_output_bytes", str(round(max(2 * LEAST_BURST, link.rate * BACKLOG_S))))
         for where, device in ((name, "eth0"), (self.switch, port)):
             shape(where, device, link)
 
@@ -151,7 +153,12 @@ def calm(namespace: str) -> None:
     """TCP as data centres set it, for links without loss: a window that is kept over a pause, a short queue of its own
     in front of the link, no rate guessing (BBR halts to probe) and no probing for losses."""
     for setting, value in TCP.items():
-        inside(namespace, "sh", "-c", f"echo {value} > /proc/sys/net/ipv4/{setting} 2>/dev/null || true")
+        set_ipv4(namespace, setting, value)
+
+
+def set_ipv4(namespace: str, setting: str, value: str) -> None:
+    """Set a network parameter of a namespace, where this kernel has it."""
+    inside(namespace, "sh", "-c", f"echo '{value}' > /proc/sys/net/ipv4/{setting} 2>/dev/null || true")
 
 
 def namespaces() -> list[str]:
