@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toolkit.errors import UserError
-from toolkit.trace import RESULT_SCHEMA, RankSteps, Result, Span, phases_of, summarize
+from toolkit.trace import RESULT_SCHEMA, RankSteps, Result, Span, asynchronous, joined, phases_of, summarize
 from toolkit.trace.result import SHARE_OF, SHARES, distribution
 from toolkit.trace.span import MAIN_LANE, WHAT
 
@@ -153,7 +153,24 @@ def test_ranks_of_different_lengths_are_refused() -> None:
 def test_every_stage_has_its_place() -> None:
     assert set(SHARE_OF) == set(MAIN_LANE) - {"wait", "evaluate"}
     assert set(SHARE_OF.values()) | {"communicate", "idle"} == set(SHARES)
-    assert set(WHAT) == {*MAIN_LANE, "communicate", "step"}
+    assert set(WHAT) == {*MAIN_LANE, "communicate", "step", "serve"}
+
+
+def test_an_asynchronous_phase_by_hand() -> None:
+    """Rank 0 makes two steps of 1 s, rank 1 one of 3 s, of which a staleness bound holds it for 1 s; rank 2 serves."""
+    one = [span("step", 0.0, 1.0), span("forward", 0.25, 1.0), span("wait", 0.0, 0.25, name="servers")]
+    one += [span("step", 1.0, 2.0, step=2), span("backward", 1.0, 2.0, step=2)]
+    two = [span("step", 0.0, 3.0, step=1), span("wait", 0.0, 1.0, step=1, name="bound")]
+    two += [span("forward", 1.0, 3.0, step=1), span("communicate", 2.5, 3.0, step=1, name="push", size=100)]
+    three = [span("serve", 0.0, 2.5, size=100)]
+    phase = asynchronous("asp", [RankSteps.of(rank) for rank in (one, two, three)])
+    assert (phase.steps, phase.seconds, sorted(phase.iterations)) == (3, 3.0, [1.0, 1.0, 3.0])
+    result = joined([phase, phase], seed=1, samples=12, workers=3)
+    assert (result.steps, result.total_time_s, result.samples_per_s) == (6, 6.0, 2.0)
+    assert result.bytes_sent_per_worker == round(200 / 3)
+    shares = {"compute": 3.75 / 6, "communicate": 0.25 / 6, "idle": 2.0 / 6}
+    assert result.time_share == pytest.approx({**dict.fromkeys(SHARES, 0.0), **shares})
+    assert [row["name"] for row in result.phases] == ["asp", "asp"]
 
 
 lengths = st.integers(0, 1000).map(lambda ticks: ticks / 1024)

@@ -214,9 +214,9 @@ def test_a_chrome_trace_holds_every_span_in_microseconds(tmp_path_factory: Any, 
         assert (event["cat"], event["pid"]) == (span.what, span.rank)
         assert event["ts"] == pytest.approx(span.start * 1e6)
         assert event["dur"] == pytest.approx(span.seconds * 1e6)
-        assert event["tid"] == (span.what == "communicate")
+        assert event["tid"] == {"communicate": 1, "serve": 2}.get(span.what, 0)
         if not span.detail:
             assert event["args"] == {"step": span.step, "bytes": span.bytes}
     names = {(event["pid"], event["args"]["name"]) for event in events if event["ph"] == "M"}
     ranks = {span.rank for span in recorded}
-    assert names == {(rank, name) for rank in ranks for name in ("main", "communicate", f"worker {rank}")}
+    assert names == {(rank, name) for rank in ranks for name in ("main", "communicate", "serve", f"worker {rank}")}

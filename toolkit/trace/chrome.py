@@ -8,14 +8,16 @@ from pathlib import Path
 
 from toolkit.trace.span import Span
 
+TRACKS = ("main", "communicate", "serve")
+
 
 def write_chrome(path: Path, spans: Iterable[Span]) -> None:
-    """Write one process a rank with a main and a communication track; times become microseconds."""
+    """Write one process a rank with a main, a communication and a server track; times become microseconds."""
     events: list[dict[str, object]] = []
     ranks: set[int] = set()
     for span in spans:
         ranks.add(span.rank)
-        track = 1 if span.what == "communicate" else 0
+        track = TRACKS.index(span.what) if span.what in TRACKS else 0
         arguments = {"step": span.step, "bytes": span.bytes, **(span.detail or {})}
         events.append(
             {
@@ -30,7 +32,7 @@ def write_chrome(path: Path, spans: Iterable[Span]) -> None:
             }
         )
     for rank in sorted(ranks):
-        for track, name in enumerate(("main", "communicate")):
+        for track, name in enumerate(TRACKS):
             row = {"name": "thread_name", "ph": "M", "pid": rank, "tid": track, "args": {"name": name}}
             events.append(row)
         events.append({"name": "process_name", "ph": "M", "pid": rank, "args": {"name": f"worker {rank}"}})

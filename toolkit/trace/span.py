@@ -2,7 +2,8 @@
 
 What a span may be. On the main lane of a rank, one after the other, never overlapping:
   data, forward, backward, compress, wait (blocked on an exchange), merge, optimize, checkpoint, evaluate.
-Beside it: communicate (an exchange from its launch to its completion) and step (a whole optimizer step).
+Beside it: communicate (an exchange from its launch to its completion), step (a whole optimizer step) and serve (what
+this rank's parameter server did for a worker).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from toolkit.errors import UserError
 
 TRACE_SCHEMA = "sandtable-trace/1"
 MAIN_LANE = ("data", "forward", "backward", "compress", "wait", "merge", "optimize", "checkpoint", "evaluate")
-WHAT = (*MAIN_LANE, "communicate", "step")
+WHAT = (*MAIN_LANE, "communicate", "step", "serve")
 
 
 @dataclass(frozen=True, slots=True)
