@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import itertools
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from simulator.clusters import load_on
-from simulator.job import ENGINES, simulate
-from simulator.profile import Profile
-from simulator.scenario import scenario_files
+from simulator import points
+from simulator.points import Base, measures_of
 from simulator.terminal import console, duration
 from toolkit.errors import UserError
-from toolkit.experiment import dump
 
 MEASURES = (
     "iteration_time_s",
@@ -45,34 +39,24 @@ FINGERPRINT = "fingerprint"  # of everything that a row depends on: a resumed sw
 
 MOST = 10_000  # values of one range
 
-Point = dict[str, str]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="experiment file (TOML)")
+    points.add_arguments(parser, seeds=1)
     parser.add_argument(
         "--over", action="append", required=True, metavar="section.key=A,B,…", help="a key and its values; repeatable"
     )
-    parser.add_argument("--cluster", metavar="FILE", help="on the cluster of this file (exp_configs/clusters/)")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
-    parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
-    parser.add_argument("--scenario", metavar="FILE", help="slow workers, slow or changing links, other traffic")
-    parser.add_argument("--seed", type=int, help="seed of every point (default: [run] seed)")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="simulate each point with N seeds")
-    parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: fast where it is exact")
     parser.add_argument("--csv", type=Path, metavar="OUT", help="write the points; an interrupted sweep goes on")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="iteration time over the first key")
 
 
 def main(args: argparse.Namespace) -> int:
-    if args.seeds < 1 or (args.seed or 0) < 0:
-        raise UserError(f"--seed {args.seed} --seeds {args.seeds}: a seed >= 0 and at least 1 of them are wanted")
+    base = Base.of(args)
     axes = [parse_axis(text) for text in args.over]
     names = [name for name, _ in axes]
     if len(set(names)) != len(names):
         raise UserError(f"--over: a key is given twice: {', '.join(names)}")
-    points = [dict(zip(names, values, strict=True)) for values in itertools.product(*(values for _, values in axes))]
-    rows = list(_simulate(args, points))
+    grid = [dict(zip(names, values, strict=True)) for values in itertools.product(*(values for _, values in axes))]
+    rows = list(_simulate(base, args.csv, grid))
     if args.plot:
         from simulator.sweepplot import draw  # matplotlib is slow to import
 
@@ -106,53 +90,23 @@ def _values(part: str, text: str) -> list[str]:
     return [str(value) for value in found]
 
 
-def _simulate(args: argparse.Namespace, points: list[Point]) -> Iterator[dict[str, Any]]:
-    profile = Profile.load(args.profile) if args.profile else None
-    names = list(points[0])
-    known = _read(args.csv, names) | _read(_part(args.csv), names) if args.csv else {}
+def _simulate(base: Base, path: Path | None, grid: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    names = list(grid[0])
+    known = _read(path, names) | _read(_part(path), names) if path else {}
     errors = Console(stderr=True)
-    with _Writer(args.csv, names) as writer, Progress(console=errors, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("simulating", total=len(points))
-        for point in points:
-            overrides = [*args.set, *(f"{name}={value}" for name, value in point.items())]
-            experiment = load_on(args.file, args.cluster, overrides)
-            first = experiment.run.seed if args.seed is None else args.seed
-            seeds = range(first, first + args.seeds)
-            mark = _fingerprint(dump(experiment), profile, seeds, args.scenario)
+    with _Writer(path, names) as writer, Progress(console=errors, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("simulating", total=len(grid))
+        for point in grid:
+            experiment = base.experiment(point)
+            mark = base.mark(experiment)
             row = known.get(mark)
             if row is None:
-                how = {"engine": args.engine, "scenario": args.scenario, "source": args.file}
-                results = [simulate(experiment, profile, seed=seed, **how) for seed in seeds]
-                row = {**point, **_measures([result.to_json() for result in results]), FINGERPRINT: mark}
+                row = {**point, **measures_of(base.results(experiment)), FINGERPRINT: mark}
             else:
                 row |= point
             writer.add(row)
             progress.advance(task)
             yield row
-
-
-def _measures(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, and the half width of the iteration time's 95 % interval (0 for a single seed)."""
-    times = [result["iteration_time_s"]["mean"] for result in results]
-    measures = {"iteration_time_s": mean(times), "iteration_ci95_s": interval(times)}
-    measures |= {name: mean(result[name] for result in results) for name in ("total_time_s", "samples_per_s")}
-    measures["bytes_sent_per_worker"] = round(mean(result["bytes_sent_per_worker"] for result in results))
-    return measures | {name: mean(result["time_share"][name] for result in results) for name in ("communicate", "idle")}
-
-
-def interval(values: Sequence[float]) -> float:
-    """Half the width of the mean's 95 % confidence interval (Student's t); 0 for one value."""
-    if len(values) < 2:
-        return 0.0
-    from scipy.stats import t  # slow to import, and seldom needed
-
-    return float(t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-
-
-def _fingerprint(experiment: str, profile: Profile | None, seeds: range, scenario: str | None) -> str:
-    costs = repr(None if profile is None else profile.to_json())
-    wrong = b"".join(path.read_bytes() for path in scenario_files(scenario)) if scenario else b""
-    return hashlib.sha256(f"{experiment}\n{costs}\n{seeds}\n".encode() + wrong).hexdigest()[:16]
 
 
 def _read(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator import sweep as sweep_module
+from simulator import points as points_module
 from simulator.cli import main
 from toolkit.errors import UserError
 from toolkit.trace import RankSteps, read_run, summarize
@@ -124,7 +124,7 @@ def test_sweep_writes_every_point_and_its_figure(files, capsys):
 
 def test_a_killed_sweep_goes_on_and_ends_with_the_same_csv(files, monkeypatch):
     assert sweep(files, *GRID, "--csv", files / "whole.csv") == 0
-    real, calls = sweep_module.simulate, []
+    real, calls = points_module.simulate, []
 
     def killed(*args, **kwargs):
         calls.append(args)
@@ -132,7 +132,7 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_same_csv(files, monkeypatch):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(sweep_module, "simulate", killed)
+    monkeypatch.setattr(points_module, "simulate", killed)
     with pytest.raises(KeyboardInterrupt):
         sweep(files, *GRID, "--csv", files / "part.csv")
     assert not (files / "part.csv").exists()
@@ -182,13 +182,13 @@ def test_a_bad_grid_is_refused(files, capsys, arguments, message):
     ],
 )
 def test_lists_and_ranges(text, values):
-    assert sweep_module.parse_axis(text) == ("a.b", values)
+    assert points_module.parse_axis(text) == ("a.b", values)
 
 
 @pytest.mark.parametrize("text", ["a.b=8..4+1", "a.b=4..64x1", "a.b=0..8x2", "a.b=1..9999999+1"])
 def test_a_range_that_does_not_rise_is_refused(text):
     with pytest.raises(UserError, match="a range rises"):
-        sweep_module.parse_axis(text)
+        points_module.parse_axis(text)
 
 
 def test_seeds_give_a_mean_and_its_interval(files):
