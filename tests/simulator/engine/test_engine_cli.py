@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from simulator import points as points_module
+from simulator import sweep as sweep_module
 from simulator.cli import main
 from toolkit.errors import UserError
 from toolkit.trace import RankSteps, read_run, summarize
@@ -182,13 +183,13 @@ def test_a_bad_grid_is_refused(files, capsys, arguments, message):
     ],
 )
 def test_lists_and_ranges(text, values):
-    assert points_module.parse_axis(text) == ("a.b", values)
+    assert sweep_module.parse_axis(text) == ("a.b", values)
 
 
 @pytest.mark.parametrize("text", ["a.b=8..4+1", "a.b=4..64x1", "a.b=0..8x2", "a.b=1..9999999+1"])
 def test_a_range_that_does_not_rise_is_refused(text):
     with pytest.raises(UserError, match="a range rises"):
-        points_module.parse_axis(text)
+        sweep_module.parse_axis(text)
 
 
 def test_seeds_give_a_mean_and_its_interval(files):
