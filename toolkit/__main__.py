@@ -14,11 +14,13 @@ COMMANDS = {
     "train": ("toolkit.train:main", "train an experiment file, alone or under mpirun"),
     "bench": ("toolkit.bench.main:main", "speed goals of kernels and compressors against measured ratios"),
     "testbed": ("toolkit.testbed.main:main", "train on an emulated cluster (needs root)"),
+    "testbed-runs": ("toolkit.testbed.batch:main", "a list of runs on emulated clusters"),
     "compare": ("toolkit.compare:main", "finished runs side by side"),
     "doctor": ("toolkit.doctor:doctor", "say what is installed and working, by doing it"),
     "describe": ("toolkit.models.describe:main", "tensors, sizes and FLOPs of a network"),
     "capture": ("toolkit.gradients.capture:main", "save the gradients of a real run into grads/"),
     "gradstats": ("toolkit.gradients.gradstats:main", "fit and plot the distributions of saved gradients"),
+    "convergence": ("toolkit.studies.convergence:main", "under mpirun: loss of compressed over dense training"),
     "microbench": ("toolkit.gradients.microbench:main", "time compressors on saved or synthetic gradients"),
 }
 

@@ -20,6 +20,7 @@ import torch
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 from toolkit.policies.devices import Device, layer_times, load_device, table_scale
+from toolkit.policies.slowness import Slowness
 
 GRADIENT_SCALE = 1e-3
 SLACK_ELEMENTS = 65_536  # places by which one step's gradient may be shifted against another's
@@ -37,7 +38,7 @@ class PacedCompute:
 
     def __init__(self, experiment: Experiment, tensors: Iterable[tuple[str, int]], rank: int) -> None:
         self.batch_size = experiment.data.batch_size
-        self.faults = experiment.faults
+        self.slowness = Slowness.of(experiment)
         self.rank = rank
         self.device = load_device(experiment.cluster.device)
         self.forward_s, self.backward_s = _seconds(experiment, self.device, [name for name, _ in tensors])
@@ -74,7 +75,8 @@ class PacedCompute:
         self.late.append(max(0.0, time.perf_counter() - self._due))
 
     def _factor(self, step: int, examples: int) -> float:
-        return examples / self.batch_size * self.faults.slowdown(self.rank, step)
+        slow = self.slowness.compute(step)
+        return examples / self.batch_size * (1.0 if slow is None else float(slow[self.rank]))
 
     def _fill(self, parameter: torch.nn.Parameter, start: int) -> None:
         assert parameter.grad is not None
