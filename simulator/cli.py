@@ -16,6 +16,7 @@ COMMANDS = {
     "calibrate": ("simulator.calibrate", "fit a profile to traces of real runs"),
     "validate": ("simulator.validate", "hold simulations against the measured runs"),
     "map": ("simulator.map", "where compression pays: workers x bandwidths x compressors"),
+    "tune": ("simulator.tune", "search for the best setting of an experiment file"),
     "study": ("simulator.study", "hold the simulator against a publication, or ask for one of its cells"),
 }
 
