@@ -13,13 +13,13 @@ from simulator.offload import calibration
 from simulator.offload.job import Job, Settings
 from simulator.offload.machine import Machine, load_machine
 from simulator.offload.memory import Footprint
-from simulator.offload.methods import METHODS
+from simulator.offload.methods import METHODS, Method
 from simulator.offload.tiers import Entry, Tiers
 from simulator.offload.transformer import Transformer
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 
-MOST_LAYERS = 100_000
+MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Case:
         changed = dataclasses.replace(self.settings, **settings)  # type: ignore[arg-type]
         return Case(model, machine or self.machine, changed)
 
+    @property
+    def method(self) -> Method:
+        return METHODS[self.settings.method]
+
     @cached_property
     def job(self) -> Job:
         return Job.of(self.model, self.machine, self.settings, self.release)
@@ -90,7 +94,7 @@ class Case:
 
     @cached_property
     def footprint(self) -> Footprint:
-        return METHODS[self.settings.method].footprint(self.job)
+        return self.method.footprint(self.job)
 
     @property
     def over(self) -> str:
@@ -114,14 +118,13 @@ class Case:
         """Execute one iteration. UserError where it does not fit, or where the window is not chosen."""
         if self.over:
             raise UserError(f"{self.settings.method}, {self.model.layers} layers: {self.why_not()}")
-        method = METHODS[self.settings.method]
-        if method.windowed and not self.settings.window:
+        if self.method.windowed and not self.settings.window:
             raise UserError(f"[offload] window = 0: {self.settings.method} needs a window, or one is chosen by 'plan'")
         budget = self.machine.budget() | ({"host": float("inf")} if self.settings.method == "l2l" else {})
         tiers = Tiers(self.machine, budget, self.settings.threads)
         tiers.device.take(self.footprint.fixed())
         tiers.host.take(self.footprint.total("host"))
-        seconds = tiers.run(method.iteration(self.job, tiers))
+        seconds = tiers.run(self.method.iteration(self.job, tiers))
         return Iteration(seconds, tiers.log, tiers.busy(), {"device": tiers.device.peak, "host": tiers.host.peak})
 
 

@@ -8,4 +8,6 @@ exp_configs/studies/NAME.toml. base.py has Cell and Request.
 
 STUDIES = {
     "gemini": "simulator.studies.gemini",
+    "stronghold": "simulator.studies.stronghold",
+    "syncswitch": "simulator.studies.syncswitch",
 }
