@@ -22,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help=f"one of {', '.join(STUDIES)}")
     parser.add_argument("file", nargs="?", help="experiment file (default: exp_configs/studies/NAME.toml)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="section.key=value", help="ask for one cell, published or not"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="section.key=value",
+        help="ask for one cell, published or not",
     )
     parser.add_argument("--seed", type=int, help="seed of the simulations (default: [run] seed)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write cells and errors")

@@ -32,12 +32,16 @@ class Segment:
 
 @dataclass
 class Story:
-    """What a run came to. barrier: seconds of every BSP step. saves: (time, seconds that everybody stopped) each."""
+    """What a run came to.
+
+    barrier, ends: seconds of every BSP step, and when it ended. saves: (time, seconds that everybody stopped) each.
+    """
 
     segments: list[Segment] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     updates: list[Updates] = field(default_factory=list)
     barrier: array[float] = field(default_factory=lambda: array("d"))
+    ends: array[float] = field(default_factory=lambda: array("d"))
     saves: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -124,6 +128,7 @@ class Job:
             step = self.cluster.barrier(self.steps, shares(batch, self.cluster.workers, removed), removed)
             self.now, segment.end = step.end, step.end
             self.story.barrier.append(step.seconds)
+            self.story.ends.append(step.end)
             self.steps += 1
             self.rounds += 1
             segment.steps += 1
