@@ -22,7 +22,8 @@ NET = "10.77.0"  # inside the testbed's own namespaces, so every testbed may use
 SWITCH_PORT = 254
 MAX_HOSTS = 200
 BURST_S = 1e-3  # a bucket holds what its link sends in this time: less loses rate where a timer is late
-LEAST_BURST = 3100  # bytes: two frames
+FRAME = 1550  # bytes
+LEAST_BURST = 4 * FRAME
 QUEUE_S = 2.0  # seconds of traffic that a queue holds: nothing is lost, as in a switch with flow control
 GSO = 65536
 RTO = "2s"  # a full queue is no loss: the usual 200 ms would send again what waits before a slow link
@@ -114,7 +115,7 @@ class Testbed:
         inside(name, "ip", "link", "set", "eth0", "up")
         inside(name, "ip", "route", "change", f"{NET}.0/24", "dev", "eth0", "rto_min", RTO)
         calm(name)
-        set_ipv4(name, "tcp_limit_output_bytes", str(round(max(2 * LEAST_BURST, link.rate * BACKLOG_S))))
+        set_ipv4(name, "tcp_limit_output_bytes", str(round(max(LEAST_BURST, link.rate * BACKLOG_S))))
         for where, device in ((name, "eth0"), (self.switch, port)):
             shape(where, device, link)
 
@@ -130,8 +131,9 @@ class Testbed:
 def shape(namespace: str, device: str, link: Link) -> None:
     """Limit what leaves a device; with latency, netem holds each packet before the bucket."""
     bucket = ("tbf", "rate", f"{round(link.rate * 8)}bit", "burst", str(link.burst), "limit", str(queue_bytes(link)))
-    # segments of one burst at most: the bucket would have to cut larger ones itself
-    inside(namespace, "ip", "link", "set", device, "gso_max_size", str(min(GSO, link.burst)))
+    # segments far below a burst: one that needs a full bucket loses what is due until a late timer lets it go
+    segment = min(GSO, max(FRAME, link.burst // 4))
+    inside(namespace, "ip", "link", "set", device, "gso_max_size", str(segment))
     if not link.latency:
         inside(namespace, "tc", "qdisc", "add", "dev", device, "root", *bucket)
         return
