@@ -23,6 +23,11 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in --out, if there is one"
     )
+    parser.add_argument(
+        "--until-switch",
+        action="store_true",
+        help="end at the next switch of [sync] order, after its checkpoint; --resume goes on from there",
+    )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     return parser.parse_args(argv)
 
@@ -32,9 +37,9 @@ def main(argv: list[str]) -> int:
     experiment = load_for_ranks(args.file, args.set)
     out = args.out or Path("runs") / f"{Path(args.file).stem}-{experiment.compression.name}"
     comm = Communicator(experiment.cluster.cycle_time)
-    result = train(experiment, out, comm, resume=args.resume, quiet=args.quiet)
+    result = train(experiment, out, comm, resume=args.resume, until_switch=args.until_switch, quiet=args.quiet)
     if comm.rank == 0 and not args.quiet:
-        print(summary(result, out))
+        print(summary(result, out) if result else f"stopped at the switch; --resume --out {out} goes on")
     comm.close()
     return 0
 
@@ -58,10 +63,14 @@ def train(
     comm: Communicator,
     *,
     resume: bool = False,
+    until_switch: bool = False,
     quiet: bool = True,
     hooks: Any = None,
 ) -> dict[str, Any]:
-    """Prepare the run folder and train; returns the result on every rank. UserErrors are raised on all ranks alike."""
+    """Prepare the run folder and train; returns the result on every rank, an empty one where the run ended at a switch.
+
+    UserErrors are raised on all ranks alike.
+    """
     from toolkit.runfolder import RunFolder
     from toolkit.trainer import Hooks, Trainer
 
@@ -76,7 +85,7 @@ def train(
     comm.agree(None if (out / "trace").is_dir() else unseen(out, comm))
     if not quiet and comm.rank == 0:
         hooks.progress = Progress()
-    return Trainer(experiment, out, comm, hooks).run(resume)
+    return Trainer(experiment, out, comm, hooks).run(resume, until_switch)
 
 
 def unseen(out: Path, comm: Communicator) -> UserError:

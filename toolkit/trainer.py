@@ -1,34 +1,43 @@
-"""The training loop: one optimizer step a step, the same on every rank, resumable after any of them."""
+"""The training loop of one rank: phases of synchronous steps and of asynchronous ones, resumable after any of them."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from toolkit import data, models, optim
 from toolkit.checkpoint import CheckpointStore
-from toolkit.checkpoint.state import save_state
 from toolkit.comm import Communicator
 from toolkit.errors import UserError
+from toolkit.evaluate import Evaluator
 from toolkit.experiment import Experiment
+from toolkit.lag import Lag
 from toolkit.launcher import CORES
+from toolkit.outcome import write_outcome
 from toolkit.pace import PacedCompute
+from toolkit.policies.configuration import worker_batch
 from toolkit.policies.density import DensitySchedule
 from toolkit.policies.learning_rate import learning_rate
+from toolkit.policies.protocol import Phase, plan_phases
+from toolkit.policies.switch import Course
 from toolkit.reducer import GradientReducer
 from toolkit.runfolder import RunFolder
 from toolkit.sampler import ShardedSampler
-from toolkit.trace import RankSteps, Recorder, summarize
+from toolkit.sections.sync import bsp_units, computing_workers
+from toolkit.sync.asynchronous import run_asynchronous
+from toolkit.sync.journal import Journal
+from toolkit.sync.watch import Watch
+from toolkit.trace import Recorder
 
 Observer = Callable[[int, int, torch.Tensor], None]
 Progress = Callable[[int, int, float], None]
-EVALUATION_BATCH = 256
 
 
 @dataclass
@@ -53,23 +62,27 @@ class Trainer:
         torch.manual_seed(experiment.run.seed)
         self.task, self.model = self._build()
         comm.broadcast_parameters(dict(self.model.state_dict()))
+        self.evaluator = Evaluator(self.task, self.model, comm)
         self.reducer = GradientReducer(self.model, experiment, comm, self.recorder)
         self.reducer.observer = self.hooks.gradient
         self.pace = PacedCompute.of(experiment, self.reducer.tensors, comm.rank)
+        self.lag = Lag(experiment, comm.rank)
+        self.reducer.lag = self.lag.after if self.pace is None else None  # paced compute knows of slow workers itself
         self.optimizer = optim.create(experiment.optimizer, self.reducer.parameters)
         self.reducer.attach(self.optimizer)
-        self.sampler = ShardedSampler(
-            len(self.task.train),
-            comm.size,
-            experiment.data.batch_size,
-            experiment.pipeline.accumulation,
-            experiment.run.seed,
-        )
+        self.sampler = self.sampler_of("bsp")
         self.density = DensitySchedule.of(experiment.compression, self.sampler.steps_per_epoch)
-        self.steps = experiment.run.steps or experiment.run.epochs * self.sampler.steps_per_epoch
-        self.step = 0
+        steps = experiment.run.steps or experiment.run.epochs * self.sampler.steps_per_epoch
+        self.course = Course(plan_phases(experiment, steps))
+        self.journal = Journal()
+        self.watch = Watch(experiment.sync, computing_workers(experiment))
         self.losses: list[float] = []  # per step: sum over this rank's examples, weighted to the global mean
+        self.samples = 0  # examples of this rank
         self.evaluations: list[dict[str, float]] = []
+        self._position: int | None = None  # of this worker's stream in the asynchronous phase that is resumed
+        self._updates: list[tuple[int, float]] = []  # its losses so far
+        self._apart = 0.0
+        self._left: tuple[str, float] | None = None  # how the phase before ended: "in-job" or "restart", and when
         torch.manual_seed(experiment.run.seed * 100_003 + comm.rank)  # dropout differs from rank to rank
 
     def _build(self) -> tuple[data.Task, torch.nn.Module]:
@@ -82,125 +95,215 @@ class Trainer:
         self.comm.agree(problem)
         return task, model
 
-    def run(self, resume: bool = False) -> dict[str, Any]:
-        """Train to the last step; returns the result on every rank. Files are written under the run folder."""
+    def sampler_of(self, protocol: str) -> ShardedSampler:
+        """The stream of a protocol's batches."""
+        experiment = self.experiment
+        workers, batch = computing_workers(experiment), worker_batch(experiment, protocol)
+        return ShardedSampler(
+            len(self.task.train), workers, batch, experiment.pipeline.accumulation, experiment.run.seed
+        )
+
+    @property
+    def position(self) -> int:
+        """Work done, in BSP steps."""
+        return self.course.units // bsp_units(self.experiment)
+
+    def run(self, resume: bool = False, until_switch: bool = False) -> dict[str, Any]:
+        """Train to the last step; returns the result on every rank. Files are written under the run folder.
+
+        until_switch: end at the next switch, after its checkpoint, to be resumed; the result is then empty.
+        """
+        self._apart = self.recorder.clock()
         if resume:
             self._resume()
-        every, check = self.experiment.run.evaluate_every, self.experiment.checkpoint.every
-        while self.step < self.steps:
-            self._train_step()
-            if every and self.step % every == 0 and self.step < self.steps:
-                self._evaluate()
-            if check and self.step % check == 0 and self.step < self.steps:
-                self._checkpoint()
-        self._evaluate()
-        return self._finish()
+        while (number := self._next()) is not None:
+            phase = self.course.phases[number]
+            self.journal.begin(phase.protocol, self.course.raw_steps)
+            if phase.protocol == "bsp":
+                self._run_synchronous(number)
+            else:
+                run_asynchronous(self, number)
+            self._check_replicas()
+            following = self._next()
+            if following is not None:
+                self._left = ("in-job", time.time())
+                self.checkpoint()
+                if until_switch:
+                    return {}
+        self.evaluate()
+        return write_outcome(self)
 
-    def _train_step(self) -> None:
-        recorder, step = self.recorder, self.step
+    def _next(self) -> int | None:
+        """The phase to run now: the plan's, or one of the protocol that the online policy wants instead."""
+        due = self.course.due
+        if due is None or not self.watch.active:
+            return due
+        self.watch.follow(self.course.phases[due].protocol, self.course.raw_steps, self.recorder.clock())
+        instead = self.course.instead(self.watch.protocol)
+        return due if instead is None else instead
+
+    def note_switch(self) -> None:
+        """At a phase's first step: what the switch to it cost, in seconds from the end of the last step."""
+        protocols = [segment["protocol"] for segment in self.journal.segments[-2:]]
+        if self._left is not None and len(protocols) == 2:
+            how, since = self._left
+            event = {"kind": "switch", "from": protocols[0], "to": protocols[1], "how": how}
+            event |= {"seconds": self.comm.broadcast(time.time() - since), "step": self.course.raw_steps}
+            self.journal.events.append(event | {"units": self.course.units, "time_s": self.recorder.clock()})
+        self._left = None
+
+    def _run_synchronous(self, number: int) -> None:
+        """BSP steps until the phase is over, or the online policy wants another protocol."""
+        phase, every = self.course.phases[number], self.experiment.run.evaluate_every
+        self.sampler.leave_out(self.watch.removed)
+        self.note_switch()
+        for _ in range(self.course.steps_left(number)):
+            busy = self._train_step(phase)
+            self.course.advance(number, 1)
+            self.journal.count(self.course.raw_steps)
+            if every and self.position % every == 0 and self.course.left:
+                self.evaluate()
+            if self.watch.active and self._look(busy) != "bsp":
+                break
+            last = self.course.due != number
+            if phase.checkpoint_every and self.course.done[number] % phase.checkpoint_every == 0 and not last:
+                self.checkpoint()
+        self.sampler.leave_out(frozenset())
+
+    def _look(self, busy: float) -> str:
+        """Let the online policy see all workers' throughputs; returns the protocol that it wants."""
+        rank, step = self.comm.rank, self.position - 1
+        own = self.sampler.count(step, rank) / busy if busy > 0 else math.nan
+        throughputs = self.comm.allgather_values(own)[: self.watch.workers]
+        due = self.course.due
+        protocol = "bsp" if due is None else self.course.phases[due].protocol
+        self.watch.look(throughputs, protocol, self.course.raw_steps, self.recorder.clock())
+        self.sampler.leave_out(self.watch.removed)
+        return self.watch.protocol
+
+    def _train_step(self, phase: Phase) -> float:
+        """One BSP step; returns the seconds that this rank computed."""
+        recorder, step = self.recorder, self.position
         start = recorder.clock()
-        rate = learning_rate(self.experiment.optimizer, step, self.sampler.steps_per_epoch)
+        section = replace(self.experiment.optimizer, learning_rate=phase.learning_rate)
+        rate = learning_rate(section, step, self.sampler.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.reducer.begin_step(step, self.density.at(step))
+            if "momentum" in group:
+                group["momentum"] = phase.momentum
+        self.reducer.begin_step(self.course.raw_steps, self.density.at(step))
         weight = self.comm.size / self.sampler.global_count(step)
-        loss = 0.0
-        for micro in range(self.experiment.pipeline.accumulation):
-            loss += self._micro_batch(step, micro, weight)
-        if self.sampler.count(step, self.comm.rank) == 0:
+        began = recorder.clock()
+        loss = self.compute(self.sampler, step, weight)
+        busy = recorder.clock() - began if self.sampler.count(step, self.comm.rank) else 0.0
+        if not busy:
             self.reducer.launch_empty()
         self.optimizer.step()
         recorder.add("step", "", start, recorder.clock())
         self.losses.append(loss / self.comm.size)
-        self.step += 1
         if self.hooks.progress is not None:
-            self.hooks.progress(self.step, self.steps, loss)
+            self.hooks.progress(self.course.raw_steps + 1, sum(p.steps for p in self.course.phases), loss)
+        return busy
 
-    def _micro_batch(self, step: int, micro: int, weight: float) -> float:
+    def compute(self, sampler: ShardedSampler, step: int, weight: float) -> float:
+        """Forward and backward over this rank's micro-batches of a step; gradients and losses are summed, times
+        weight x their number of examples. Returns the loss so weighted."""
+        rank = self.comm.rank
+        micros = [sampler.indices(step, micro, rank) for micro in range(self.experiment.pipeline.accumulation)]
+        filled = [micro for micro, indices in enumerate(micros) if indices.numel()]
+        self.lag.begin_step(step)
+        self.samples += sum(indices.numel() for indices in micros)
         if self.pace is not None:
-            return self._paced_batch(self.pace, step, micro)
-        recorder, rank = self.recorder, self.comm.rank
+            for micro in filled:
+                self._paced_batch(self.pace, step, micros[micro].numel(), micro == filled[-1])
+            return 0.0
+        loss = 0.0
+        for micro in filled:
+            generator = sampler.generator(step, micro, rank)
+            loss += self._micro_batch(micros[micro], generator, weight, micro == filled[-1])
+        return loss
+
+    def _micro_batch(self, indices: torch.Tensor, generator: torch.Generator, weight: float, last: bool) -> float:
+        recorder = self.recorder
         with recorder.span("data"):
-            indices = self.sampler.indices(step, micro, rank)
-            if indices.numel() == 0:
-                return 0.0
-            inputs, targets = self.task.train.batch(indices, self.sampler.generator(step, micro, rank))
+            inputs, targets = self.task.train.batch(indices, generator)
         self.model.train()
         with recorder.span("forward"):
+            start = recorder.clock()
             loss = models.loss(self.task.kind, self.model(inputs), targets) * (weight * indices.numel())
             value = float(loss.detach())
-        self.reducer.begin_backward(last_micro=self._is_last(step, micro))
+            self.lag.after(recorder.clock() - start)
+        self.reducer.begin_backward(last_micro=last)
         loss.backward()
         self.reducer.end_backward()
         return value
 
-    def _paced_batch(self, pace: PacedCompute, step: int, micro: int) -> float:
-        examples = self.sampler.indices(step, micro, self.comm.rank).numel()
-        if examples:
-            with self.recorder.span("forward"):
-                pace.forward(step, examples)
-            self.reducer.begin_backward(last_micro=self._is_last(step, micro))
-            pace.backward(self.reducer, step, examples)
-            self.reducer.end_backward()
-        return 0.0
+    def _paced_batch(self, pace: PacedCompute, step: int, examples: int, last: bool) -> None:
+        with self.recorder.span("forward"):
+            pace.forward(step, examples)
+        self.reducer.begin_backward(last_micro=last)
+        pace.backward(self.reducer, step, examples)
+        self.reducer.end_backward()
 
-    def _is_last(self, step: int, micro: int) -> bool:
-        """Whether this is the last micro-batch of the step that has examples on this rank."""
-        used = self.sampler.count(step, self.comm.rank)
-        return micro == -(-used // self.experiment.data.batch_size) - 1
-
-    @torch.no_grad()
-    def _evaluate(self) -> None:
-        """Loss and accuracy on the test set, dealt out over the ranks; running statistics are averaged first."""
+    def evaluate(self) -> None:
+        """Test the model as it is on all ranks; running statistics are averaged first."""
         if self.pace is not None:
             return  # nothing was learned
+        moment = self.recorder.clock()
         with self.recorder.span("evaluate"):
-            self._average_buffers()
-            self.model.eval()
-            own = torch.arange(self.comm.rank, len(self.task.test), self.comm.size)
-            total, right, counted = 0.0, 0, 0
-            for indices in own.split(EVALUATION_BATCH):
-                inputs, targets = self.task.test.batch(indices, None)
-                outputs = self.model(inputs)
-                total += float(models.loss(self.task.kind, outputs, targets)) * targets.numel()
-                correct, number = models.accuracy(self.task.kind, outputs, targets)
-                right, counted = right + correct, counted + number
-            parts = self.comm.allgather_values((total, right, counted))
-            number = max(1, sum(part[2] for part in parts))
-            loss, accuracy = sum(part[0] for part in parts) / number, sum(part[1] for part in parts) / number
-            self.evaluations.append({"step": self.step, "loss": loss, "accuracy": accuracy})
+            self.evaluator.average_buffers()
+            self.note_test(*self.evaluator.test(), self.course.units, moment)
+        self.set_apart(self.recorder.clock() - moment)
 
-    def _average_buffers(self) -> None:
-        floats = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
-        if floats:
-            mean = self.comm.mean_tensor(torch.cat([buffer.reshape(-1) for buffer in floats]))
-            for buffer, part in zip(floats, mean.split([buffer.numel() for buffer in floats]), strict=True):
-                buffer.copy_(part.view_as(buffer))
+    def set_apart(self, seconds: float) -> None:
+        """Time that is not training's."""
+        self._apart += seconds
 
-    def _checkpoint(self) -> None:
+    def note_test(self, loss: float, accuracy: float, units: int, moment: float) -> None:
+        """Keep a test's outcome with the work and the training time, without evaluations, that it took."""
+        whole, rest = divmod(units, bsp_units(self.experiment))
+        step = whole + rest / bsp_units(self.experiment) if rest else whole
+        self.evaluations.append({"step": step, "loss": loss, "accuracy": accuracy})
+        seconds = max(0.0, moment - self._apart)
+        self.journal.points.append({"units": units, "time_s": seconds, "loss": loss, "accuracy": accuracy})
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of all ranks, which meet for it."""
         start = self.recorder.clock()
-        shared = {
-            "parameters": [parameter.detach() for parameter in self.reducer.parameters],
-            "optimizer": self.optimizer.state_dict(),
+        self.folder.save_trace(self.header(), self.recorder.spans)  # first: it may run ahead of a checkpoint
+        shared = self.shared_state([p.detach() for p in self.reducer.parameters], self.optimizer.state_dict())
+        written = self.store.save(self.course.raw_steps, shared, self.own_state(None))
+        self.recorder.add("checkpoint", "disk", start, self.recorder.clock(), written)
+
+    def shared_state(self, parameters: list[torch.Tensor], optimizer: dict[str, Any]) -> dict[str, Any]:
+        """What is the same on all ranks; `parameters` are the flat buckets."""
+        return {
+            "parameters": parameters,
+            "optimizer": optimizer,
             "evaluations": self.evaluations,
+            "done": self.course.done,
+            "journal": self.journal.state(),
+            "removed": sorted(self.watch.removed),
+            "left": self._left[1] if self._left else None,
         }
-        own = {
+
+    def own_state(self, position: int | None, updates: list[tuple[int, float]] | None = None) -> dict[str, Any]:
+        """What is this rank's alone; `position` and `updates` within an asynchronous phase."""
+        return {
             "reducer": self.reducer.state_dict(),
             "buffers": dict(self.model.named_buffers()),
             "torch_rng": torch.get_rng_state(),
             "losses": self.losses,
+            "samples": self.samples,
+            "position": position,
+            "updates": updates or [],
         }
-        self.folder.save_trace(
-            self._header(), self.recorder.spans
-        )  # first: it may run ahead of a checkpoint, not behind
-        written = self.store.save(self.step, shared, own)
-        self.recorder.add("checkpoint", "disk", start, self.recorder.clock(), written)
 
     def _resume(self) -> None:
         loaded = self.store.load()
         if loaded is None:
             return
-        self.step, shared, own = loaded
+        step, shared, own = loaded
         with torch.no_grad():
             for parameter, saved in zip(self.reducer.parameters, shared["parameters"], strict=True):
                 parameter.copy_(saved)
@@ -208,12 +311,27 @@ class Trainer:
                 buffer.copy_(own["buffers"][name])
         self.optimizer.load_state_dict(shared["optimizer"])
         self.reducer.load_state_dict(own["reducer"])
-        self.evaluations, self.losses = shared["evaluations"], own["losses"]
+        self.evaluations, self.losses, self.samples = shared["evaluations"], own["losses"], own["samples"]
+        self.course = Course(self.course.phases, shared["done"])
+        self.journal.load(shared["journal"])
+        self.watch.take_out(frozenset(shared["removed"]))
+        self._left = ("restart", shared["left"]) if shared["left"] else None
+        self._position, self._updates = own["position"], [(unit, loss) for unit, loss in own["updates"]]
         torch.set_rng_state(own["torch_rng"])
-        self.recorder.spans = self.folder.spans_before(self.step)
+        self.recorder.spans = self.folder.spans_before(step)
         self.comm.resume_clock(max((span.end for span in self.recorder.spans), default=0.0))
+        began = min((span.start for span in self.recorder.spans), default=0.0)
+        self._apart = began + sum(span.seconds for span in self.recorder.spans if span.what == "evaluate")
 
-    def _header(self) -> dict[str, Any]:
+    def resumed_stream(self, position: int) -> tuple[int, list[tuple[int, float]]]:
+        """Where this worker's stream begins in an asynchronous phase, and its losses so far: from the checkpoint if
+        one is resumed in mid-phase, else at `position`."""
+        found = (position if self._position is None else self._position), self._updates
+        self._position, self._updates = None, []
+        return found
+
+    def header(self) -> dict[str, Any]:
+        """The first line of this rank's trace."""
         return {
             "rank": self.comm.rank,
             "workers": self.comm.size,
@@ -227,52 +345,15 @@ class Trainer:
             "core_sharers": self.comm.core_sharers,
         }
 
-    def _digest(self) -> str:
+    def _check_replicas(self) -> None:
+        """After every phase all ranks hold the same model, bit for bit."""
+        digests = self.comm.allgather_values(self.digest())
+        if len(set(digests)) != 1:
+            raise RuntimeError(f"replicas differ after {self.course.raw_steps} steps: {digests}")
+
+    def digest(self) -> str:
+        """SHA-256 of the parameters."""
         digest = hashlib.sha256()
         for parameter in self.reducer.parameters:
             digest.update(parameter.detach().numpy().tobytes())
         return digest.hexdigest()
-
-    def _finish(self) -> dict[str, Any]:
-        digests = self.comm.allgather_values(self._digest())
-        if len(set(digests)) != 1:
-            raise RuntimeError(f"replicas differ after {self.step} steps of BSP: {digests}")
-        self.folder.save_trace(self._header(), self.recorder.spans)
-        ranks = self.comm.allgather_values(RankSteps.of(self.recorder.spans))
-        samples = sum(self.sampler.global_count(step) for step in range(self.steps))
-        result = summarize(ranks, seed=self.experiment.run.seed, samples=samples)
-        selected = self._selected()
-        if self.pace is not None:
-            result.sections["pace"] = self.pace.report()
-        else:
-            result.sections["training"] = self._learned(digests[0])
-        result.sections["compression"] = {
-            "name": self.experiment.compression.name,
-            "exchange": self.experiment.exchange,
-            "density": self.experiment.compression.density,
-            "achieved_density": selected,
-        }
-        content = result.to_json()
-        if self.comm.rank == 0:
-            if self.pace is None:
-                save_state(self.folder.out / "model.safetensors", self.model.state_dict())
-            self.folder.save_result(content)
-        self.comm.barrier()
-        return content
-
-    def _learned(self, digest: str) -> dict[str, Any]:
-        losses = np.sum(self.comm.allgather_values(self.losses), axis=0)
-        return {
-            "losses": losses.tolist(),
-            "loss": self.evaluations[-1]["loss"],
-            "accuracy": self.evaluations[-1]["accuracy"],
-            "evaluations": self.evaluations,
-            "parameters": sum(size for _, size in self.reducer.tensors),
-            "parameters_sha256": digest,
-        }
-
-    def _selected(self) -> float:
-        """Share of the gradient that was sent, mean over steps and ranks."""
-        own = [s.detail for s in self.recorder.spans if s.what == "compress" and s.detail]
-        pairs = self.comm.allgather_values((sum(d["selected"] for d in own), sum(d["elements"] for d in own)))
-        return float(sum(pair[0] for pair in pairs) / max(1.0, sum(pair[1] for pair in pairs)))

@@ -24,7 +24,7 @@ from toolkit.comm import Channel, abort_job
 from toolkit.exchange.wire import Wire
 from toolkit.experiment import OptimizerSection
 from toolkit.optim.sparse import SparseOptimizer
-from toolkit.sync.layout import KINDS, SPARSE, Piece, decode_dense
+from toolkit.sync.layout import KINDS, SPARSE, OptimizerState, Piece, decode_dense
 from toolkit.sync.tickets import Tickets
 from toolkit.trace import Recorder
 
@@ -63,7 +63,7 @@ class Shard:
         self.parameters = [torch.nn.Parameter(view) for view in views]
         self.optimizer = optim.create(section, self.parameters) if self.parameters else None
 
-    def load(self, buckets: Sequence[torch.Tensor], state: dict[str, Any]) -> None:
+    def load(self, buckets: Sequence[torch.Tensor], state: OptimizerState) -> None:
         """Take over values from whole buckets, and the optimizer's `state` for the pieces."""
         with torch.no_grad():
             for parameter, piece in zip(self.parameters, self.pieces, strict=True):
