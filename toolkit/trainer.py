@@ -27,13 +27,13 @@ from toolkit.policies.density import DensitySchedule
 from toolkit.policies.learning_rate import learning_rate
 from toolkit.policies.protocol import Phase, plan_phases
 from toolkit.policies.switch import Course
+from toolkit.policies.watch import Watch
 from toolkit.reducer import GradientReducer
 from toolkit.runfolder import RunFolder
 from toolkit.sampler import ShardedSampler
 from toolkit.sections.sync import bsp_units, computing_workers
 from toolkit.sync.asynchronous import run_asynchronous
 from toolkit.sync.journal import Journal
-from toolkit.sync.watch import Watch
 from toolkit.trace import Recorder
 
 Observer = Callable[[int, int, torch.Tensor], None]
