@@ -30,6 +30,16 @@ def test_moves_only_every_window_and_only_outside_the_tolerance() -> None:
     assert search.stages == 2
 
 
+def test_several_times_too_much_is_not_sent_for_a_whole_window() -> None:
+    """Young real gradients at M = 1: 20 k in each of five calls would be half of what 200 calls may send."""
+    search = StageSearch(5, 0.2)
+    search.record(20.0, 10)
+    assert search.stages == 2
+    for ratio in (1.0, 1.0, 7.0, 0.5):
+        search.record(ratio, 10)
+        assert search.stages == 2, "one call among good ones is left to the mean"
+
+
 def test_too_little_adds_stages_until_it_fits() -> None:
     """SIDCo-E on half-normal data at δ = 0.001: the spec's row."""
     search = StageSearch(5, 0.2)

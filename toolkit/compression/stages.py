@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 _NOTHING = 20.0  # |ln ratio| of a window that selected nothing
+_BURST = 4.0  # mean k̂/k at which a window ends early: each of its calls costs as much as so many
 _PATIENCE = 10  # windows after which a search that found no M within the tolerance looks at the neighbours again
 
 
@@ -29,12 +30,14 @@ class StageSearch:
         self.held = 0
 
     def record(self, ratio: float, most: int) -> None:
-        """Take the k̂/k of a call made with `stages`; every `window` calls M moves within [1, most]."""
+        """Take the k̂/k of a call made with `stages`; every `window` calls, or at once where they send several times
+        what was asked for, M moves within [1, most].
+        """
         self.stages = min(self.stages, most)
         self.ratios.append(ratio)
-        if len(self.ratios) < self.window:
-            return
         mean = math.fsum(self.ratios) / len(self.ratios)
+        if len(self.ratios) < self.window and mean <= _BURST:
+            return
         self.ratios = []
         self._move(mean, most)
 
