@@ -89,7 +89,7 @@ class Case:
     def note(self) -> str:
         """What is to be known of the answer, "" where nothing is."""
         if self.settings.method == "l2l" and self._first_only:
-            return "l2l fills the host: the run ends after its first iterations, whose slower figures these are"
+            return "l2l takes nearly all of the host: it ends in its first iterations, whose slower figures these are"
         return ""
 
     @cached_property
@@ -98,11 +98,14 @@ class Case:
 
     @property
     def over(self) -> str:
-        """The tier that does not hold it, "" where it fits; l2l runs some iterations on a host that it fills."""
+        """The tier that does not hold it, "" where it fits."""
+        return self.footprint.over(self.budget)
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """Bytes that may be used of each tier; l2l begins, but does not go on, where it takes the whole host."""
         budget = self.machine.budget()
-        if self.settings.method == "l2l":
-            budget["host"] = float("inf")
-        return self.footprint.over(budget)
+        return budget | ({"host": self.machine.host_memory} if self.settings.method == "l2l" else {})
 
     def why_not(self) -> str:
         """One line on what does not fit; "" where all does."""
@@ -111,7 +114,7 @@ class Case:
             return ""
         parts = self.footprint.parts(tier)
         listed = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
-        total, limit = self.footprint.total(tier) / 2**30, self.machine.budget()[tier] / 2**30
+        total, limit = self.footprint.total(tier) / 2**30, self.budget[tier] / 2**30
         return f"out of memory on the {tier}: {total:.2f} of {limit:.2f} GiB ({listed})"
 
     def run(self) -> Iteration:
@@ -120,8 +123,7 @@ class Case:
             raise UserError(f"{self.settings.method}, {self.model.layers} layers: {self.why_not()}")
         if self.method.windowed and not self.settings.window:
             raise UserError(f"[offload] window = 0: {self.settings.method} needs a window, or one is chosen by 'plan'")
-        budget = self.machine.budget() | ({"host": float("inf")} if self.settings.method == "l2l" else {})
-        tiers = Tiers(self.machine, budget, self.settings.threads)
+        tiers = Tiers(self.machine, self.budget, self.settings.threads)
         tiers.device.take(self.footprint.fixed())
         tiers.host.take(self.footprint.total("host"))
         seconds = tiers.run(self.method.iteration(self.job, tiers))

@@ -13,6 +13,8 @@ from typing import Any
 
 from simulator.offload import calibration
 from simulator.offload.case import Case
+from simulator.offload.job import Settings
+from simulator.offload.machine import load_machine
 from simulator.offload.search import fastest, largest
 from simulator.studies.base import Cell, Request
 from toolkit.keys import key
@@ -98,13 +100,24 @@ def published(request: Request) -> list[Cell]:
     return cells
 
 
+def residuals() -> dict[str, list[float]]:
+    """|relative error| of the held-out iteration times, by method: the planner's error bars."""
+    found: dict[str, list[float]] = {}
+    base = Case(calibration.MODEL, load_machine(calibration.DEVICE), Settings("stronghold", calibration.WINDOW))
+    for row in PUBLISHED:
+        if row.role == HELD and row.quantity == "iteration_time_s":
+            case = base.replace(layers=row.layers, method=row.method, window=row.window)
+            found.setdefault(row.method, []).append(abs(case.run().seconds / row.value - 1))
+    return found
+
+
 def asked(request: Request) -> list[Cell]:
     """The one cell that the overrides ask for, with what was published of it."""
     request.allow("offload.", "model.", "cluster.device", "cluster.cores_per_host", "data.", "study.")
     case = Case.of(request.experiment, request.source)
     quantity = request.keys.quantity
     if case.method.windowed and not case.settings.window and quantity == "iteration_time_s":
-        case = fastest(case) or case.replace(window=1)
+        case = fastest(case) or case.replace(window=1)  # the least of the device
     if not case.method.windowed:
         case = case.replace(window=0)
     settings = {
