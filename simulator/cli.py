@@ -17,6 +17,8 @@ COMMANDS = {
     "validate": ("simulator.validate", "hold simulations against the measured runs"),
     "map": ("simulator.map", "where compression pays: workers x bandwidths x compressors"),
     "tune": ("simulator.tune", "search for the best setting of an experiment file"),
+    "report": ("simulator.report.main", "one self-contained HTML page of a run or a sweep"),
+    "plan": ("simulator.planner", "will a model fit a machine, by which offloading method, how fast"),
     "study": ("simulator.study", "hold the simulator against a publication, or ask for one of its cells"),
 }
 
