@@ -17,9 +17,7 @@ from simulator.sync.job import Job, Story
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 from toolkit.keys import key
-from toolkit.policies.online import online_policy
 from toolkit.policies.protocol import Phase, plan_phases
-from toolkit.policies.straggler import StragglerDetector
 from toolkit.sections.faults import AddedLatency, FaultsSection
 
 QUANTITIES = ("train_time_s", "bsp_step_s", "asp_steps_per_s", "slowdown", "time_to_accuracy_s")
@@ -84,14 +82,12 @@ def faults_of(request: Request) -> FaultsSection:
 def simulate(request: Request, phases: Sequence[Phase], faults: FaultsSection | None = None) -> Story:
     """A run of `phases`, under the request's [faults] or others."""
     experiment = request.experiment
-    sync, workers = experiment.sync, experiment.cluster.workers
+    workers = experiment.cluster.workers
     faults = faults_of(request) if faults is None else faults
     runs = EXPERIMENTS[request.keys.experiment]
     laws, batch = constants(runs), experiment.data.batch_size
     cluster = PublishedCluster(laws, workers, batch, stall(runs, workers), faults, request.seed)
-    acts = sync.online in ("greedy", "elastic")
-    detector = StragglerDetector(sync.window, sync.deviations, sync.persistence) if acts else None
-    return Job(cluster, phases, online_policy(sync.online), detector).run()
+    return Job(cluster, phases, experiment.sync).run()
 
 
 def train_time(request: Request) -> float:

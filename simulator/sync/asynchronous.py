@@ -43,7 +43,7 @@ class Updates:
         self.gated, self.exchanging, self.computing, self.saving = np.zeros((4, self.workers))
 
 
-Watch = Callable[[int, float, float], bool]  # rank, time, seconds of its iteration -> whether to end the phase
+Report = Callable[[int, float, float], bool]  # rank, time, seconds that it computed -> whether to end the phase
 
 
 class Asynchronous:
@@ -66,12 +66,13 @@ class Asynchronous:
         self.read = [0] * cluster.workers  # the version that a worker's parameters have
         self.begun = [0.0] * cluster.workers
         self.pushed = [0.0] * cluster.workers
+        self.computed = [0.0] * cluster.workers
         self.owed = [0] * cluster.workers  # checkpoints that a worker still has to stop for
         self.queue: list[tuple[float, int, int, int]] = []
         self.order = 0  # of events at the same time
 
-    def run(self, begin: float, units: int, watch: Watch | None = None) -> Updates:
-        """Simulate `units` updates from `begin` on, or until `watch` says so and all under way are applied."""
+    def run(self, begin: float, units: int, report: Report | None = None) -> Updates:
+        """Simulate `units` updates from `begin` on, or until `report` says so and all under way are applied."""
         found = self.found = Updates(self.cluster.workers, begin=begin, end=begin)
         self.left, stopped = units, False
         for worker in range(self.cluster.workers):
@@ -83,8 +84,8 @@ class Asynchronous:
                 found.exchanging[worker] += applied - now
                 self._at(applied, APPLIED, worker)
                 continue
-            seconds = self._apply(worker, now)
-            if watch is not None and not stopped and watch(worker, now, seconds):
+            self._apply(worker, now)
+            if report is not None and not stopped and report(worker, now, self.computed[worker]):
                 stopped, self.left = True, 0
             self._next(worker, now)
         return found
@@ -107,20 +108,20 @@ class Asynchronous:
         pulled = max(now, self.cluster.pull(worker, since))
         ready = self.cluster.gradient(worker, self.first + self.clock[worker], pulled)
         found.exchanging[worker] += pulled - now
+        self.computed[worker] = ready - pulled
         found.computing[worker] += ready - pulled
         self._at(ready, READY, worker)
 
-    def _apply(self, worker: int, now: float) -> float:
-        found, seconds = self.found, now - self.begun[worker]
+    def _apply(self, worker: int, now: float) -> None:
+        found = self.found
         found.staleness.append(len(found.who) - self.read[worker])
         found.who.append(worker)
         found.when.append(now)
-        found.seconds.append(seconds)
+        found.seconds.append(now - self.begun[worker])
         found.end = now
         if self.save_every and len(found.who) % self.save_every == 0:
             found.saves.append(now)
             self.owed = [count + 1 for count in self.owed]
-        return seconds
 
     def _next(self, worker: int, now: float) -> None:
         """Count a completed iteration, and start whoever may start now."""

@@ -1,7 +1,6 @@
 """A whole run of phases on a cluster: BSP steps, asynchronous stretches, switches, checkpoints, online decisions.
 
-Phases, detector and online policies are the trainer's own objects (toolkit/policies). BSP work counts against the BSP
-phases; what a policy does in ASP instead is taken from the last phase, so that the work of the run stays the same.
+Phases, course and watch are the trainer's own objects (toolkit/policies), asked in the same order as there.
 """
 
 from __future__ import annotations
@@ -14,9 +13,11 @@ from typing import Any
 
 from simulator.sync.asynchronous import Asynchronous, Updates
 from simulator.sync.cluster import Cluster
-from toolkit.policies.online import NOBODY, Decision, OnlinePolicy, shares
+from toolkit.policies.online import shares
 from toolkit.policies.protocol import Phase
-from toolkit.policies.straggler import StragglerDetector
+from toolkit.policies.switch import Course
+from toolkit.policies.watch import Watch
+from toolkit.sections.sync import SyncSection
 
 
 @dataclass
@@ -25,9 +26,8 @@ class Segment:
 
     protocol: str
     begin: float
-    end: float = 0.0
+    end: float
     steps: int = 0
-    units: int = 0
 
 
 @dataclass
@@ -50,136 +50,118 @@ class Story:
 
 
 class Job:
-    """One run. Create it, call `run` once. online and detector: None where nothing is done about stragglers."""
+    """One run. Create it, call `run` once. sync: the online policy and its detector."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        phases: Sequence[Phase],
-        online: OnlinePolicy | None = None,
-        detector: StragglerDetector | None = None,
-    ) -> None:
-        self.cluster, self.phases = cluster, phases
-        self.online, self.detector = online or OnlinePolicy(), detector
-        self.left = [phase.units for phase in phases]
-        self.decision = Decision("")
-        self.flagged: set[int] = set()
+    def __init__(self, cluster: Cluster, phases: Sequence[Phase], sync: SyncSection) -> None:
+        self.cluster = cluster
+        self.course = Course(tuple(phases))
+        self.watch = Watch(sync, cluster.workers)
         self.now = 0.0
-        self.steps = 0  # BSP steps so far
-        self.rounds = 0  # iterations that every worker has behind it, about
         self.story = Story()
 
     def run(self) -> Story:
         """Simulate the whole run."""
-        while any(self.left):
-            due = next(number for number, units in enumerate(self.left) if units)
-            self._decide(self.phases[due].protocol)
-            number = self._number(due)
-            protocol = self.phases[number].protocol
-            self._enter(protocol)
-            if protocol == "bsp":
-                self._barrier(number)
+        while (number := self._next()) is not None:
+            self._begin(self.course.phases[number].protocol)
+            if self.course.phases[number].protocol == "bsp":
+                self._synchronous(number)
             else:
-                self._asynchronous(number, detour=number != due)
+                self._asynchronous(number)
+            if self._next() is not None:
+                self._save(self.course.phases[number].protocol)
+        self.story.events.sort(key=lambda event: event["step"])
         return self.story
 
-    def _number(self, due: int) -> int:
-        """The phase whose work is done now: the one that is due, or the last one where a policy leaves BSP early."""
-        last = len(self.phases) - 1
-        return last if self.decision.protocol != self.phases[due].protocol and self.left[last] else due
+    def _next(self) -> int | None:
+        """The phase to run now: the plan's, or one of the protocol that the online policy wants instead."""
+        due = self.course.due
+        if due is None or not self.watch.active:
+            return due
+        self.watch.follow(self._kind(due), self.course.raw_steps, self.now)
+        instead = self.course.instead(self.watch.protocol)
+        return due if instead is None else instead
 
-    def _decide(self, due: str) -> bool:
-        """Ask the online policy; whether it decided otherwise than before."""
-        before, kind = self.decision, "asp" if due == "ssp" else due
-        self.decision = self.online.decide(kind, self.flagged, self.cluster.workers)
-        if self.decision.protocol == kind:
-            self.decision = Decision(due, self.decision.removed)
-        if self.decision.removed != before.removed:
-            self._event("membership", removed=sorted(self.decision.removed))
-            if self.detector is not None:
-                self.detector.forget()
-        return self.decision != before
+    def _kind(self, number: int) -> str:
+        """A phase's protocol as online policies know it."""
+        return "bsp" if self.course.phases[number].protocol == "bsp" else "asp"
 
-    def _enter(self, protocol: str) -> None:
-        """Begin a segment; a switch first writes a checkpoint, for which everybody stops."""
-        segments = self.story.segments
-        if segments and segments[-1].protocol != protocol:
-            before = segments[-1].protocol
-            self._event("switch", **{"from": before, "to": protocol})
-            self._save(before)
-            segments[-1].end = self.now
-            if self.detector is not None:
-                self.detector.forget()
-        if not segments or segments[-1].protocol != protocol:
-            self.now = self.cluster.enter(protocol, self.now)
-            segments.append(Segment(protocol, self.now if segments else 0.0))
+    def _begin(self, protocol: str) -> None:
+        """Enter a phase; where the protocol changes, a segment begins and the switch is an event."""
+        left, segments = self.now, self.story.segments
+        self.now = self.cluster.enter(protocol, self.now)
+        if segments and segments[-1].protocol == protocol:
+            return
+        if segments:
+            self.story.events.append(
+                {
+                    "kind": "switch",
+                    "from": segments[-1].protocol,
+                    "to": protocol,
+                    "seconds": self.now - segments[-1].end,
+                }
+                | {"step": self.course.raw_steps, "units": self.course.units, "time_s": self.now}
+            )
+            segments[-1].end = left
+        segments.append(Segment(protocol, left, left))
 
     def _save(self, protocol: str) -> None:
+        """A checkpoint for which all workers meet."""
         seconds = max(self.cluster.save(protocol, worker) for worker in range(self.cluster.workers))
         self.story.saves.append((self.now, seconds))
         self.now += seconds
 
-    def _barrier(self, number: int) -> None:
-        """BSP steps until the phase is done or the policy leaves it."""
-        phase, segment = self.phases[number], self.story.segments[-1]
+    def _synchronous(self, number: int) -> None:
+        """BSP steps until the phase is over, or the online policy wants another protocol."""
+        phase, story, course, watch = self.course.phases[number], self.story, self.course, self.watch
         batch = phase.batch * self.cluster.workers
-        while self.left[number]:
-            removed = self.decision.removed
-            step = self.cluster.barrier(self.steps, shares(batch, self.cluster.workers, removed), removed)
-            self.now, segment.end = step.end, step.end
-            self.story.barrier.append(step.seconds)
-            self.story.ends.append(step.end)
-            self.steps += 1
-            self.rounds += 1
-            segment.steps += 1
-            segment.units += phase.step_units
-            self.left[number] -= phase.step_units
-            if phase.checkpoint_every and segment.steps % phase.checkpoint_every == 0 and any(self.left):
+        for _ in range(course.steps_left(number)):
+            dealt = shares(batch, self.cluster.workers, watch.removed)
+            step = self.cluster.barrier(course.units // phase.step_units, dealt, watch.removed)
+            self.now = story.segments[-1].end = step.end
+            story.barrier.append(step.seconds)
+            story.ends.append(step.end)
+            story.segments[-1].steps += 1
+            course.advance(number, 1)
+            if watch.active and self._look(dealt, step.own.tolist()) != "bsp":
+                break
+            last = course.due != number
+            if phase.checkpoint_every and course.done[number] % phase.checkpoint_every == 0 and not last:
                 self._save("bsp")
                 self.cluster.together(self.now)
-            dealt = shares(batch, self.cluster.workers, removed)
-            rates = [n / own if own > 0 and n else math.nan for n, own in zip(dealt, step.own, strict=True)]
-            if self._observe(rates) and self._decide("bsp") and self.decision.protocol != "bsp":
-                return
 
-    def _asynchronous(self, number: int, detour: bool) -> None:
-        """Updates until the phase's work is done, or, on a detour, until all are clear."""
-        phase, segment, workers = self.phases[number], self.story.segments[-1], self.cluster.workers
-        last = [math.nan] * workers
-        count = 0
+    def _look(self, dealt: list[int], own: list[float]) -> str:
+        """Let the online policy see all workers' throughputs; returns the protocol that it wants."""
+        throughputs = [n / seconds if n and seconds > 0 else math.nan for n, seconds in zip(dealt, own, strict=True)]
+        due = self.course.due
+        self.watch.look(throughputs, "bsp" if due is None else self._kind(due), self.course.raw_steps, self.now)
+        self.story.events += self.watch.events
+        self.watch.events = []
+        return self.watch.protocol
 
-        def watch(worker: int, now: float, seconds: float) -> bool:
+    def _asynchronous(self, number: int) -> None:
+        """Updates until the phase's work is done, or the online policy wants BSP back."""
+        phase, course, workers = self.course.phases[number], self.course, self.cluster.workers
+        due = course.due
+        assert due is not None
+        kind, raw, count = self._kind(due), course.raw_steps, 0
+
+        def report(worker: int, now: float, seconds: float) -> bool:
             nonlocal count
-            last[worker] = phase.batch / seconds
             count += 1
-            if count % workers:
-                return False
-            self.now = now
-            return self._observe(last) and detour and not self.flagged
+            self.watch.report(worker, phase.batch / seconds, kind, raw + count, now)
+            return kind == self.watch.protocol == "bsp"
 
         engine = Asynchronous(
-            self.cluster, phase.protocol, phase.bound, first=self.rounds, save_every=phase.checkpoint_every
+            self.cluster,
+            phase.protocol,
+            phase.bound,
+            first=course.units // workers,
+            save_every=phase.checkpoint_every,
         )
-        found = engine.run(self.now, self.left[number], watch if self.detector is not None else None)
+        found = engine.run(self.now, course.steps_left(number), report if self.watch.active else None)
         self.story.updates.append(found)
-        self.rounds += -(-len(found.who) // workers)
-        segment.steps += len(found.who)
-        segment.units += len(found.who)
-        self.left[number] -= len(found.who)
-        self.now = segment.end = found.end
-
-    def _observe(self, throughputs: list[float]) -> bool:
-        """Let the detector see; whether somebody was flagged or cleared."""
-        if self.detector is None:
-            return False
-        before, self.flagged = self.flagged, self.detector.observe(throughputs)
-        if self.flagged != before:
-            self._event("stragglers", ranks=sorted(self.flagged))
-        return self.flagged != before
-
-    def _event(self, kind: str, **detail: Any) -> None:
-        if kind != "membership" or detail["removed"] or self.story.segments:
-            self.story.events.append({"kind": kind, "time_s": self.now, **detail})
-
-
-__all__ = ["NOBODY", "Job", "Segment", "Story"]
+        self.story.events += self.watch.events
+        self.watch.events = []
+        self.story.segments[-1].steps += len(found.who)
+        course.advance(number, len(found.who))
+        self.now = self.story.segments[-1].end = found.end

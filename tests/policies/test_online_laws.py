@@ -65,14 +65,6 @@ def test_a_worker_that_takes_no_part_keeps_its_flag_and_moves_nobody_else():
     assert feed(detector, [[4, 4, 4, math.nan]] * 5) == {3}
 
 
-def test_forgetting_drops_throughputs_and_keeps_flags_until_a_window_speaks():
-    detector = StragglerDetector(3, 1.0, 2)
-    assert feed(detector, [[4, 4, 4, 1]] * 4) == {3}
-    detector.forget()
-    assert feed(detector, [[9, 9, 9, 9]] * 2) == {3}
-    assert detector.observe([9, 9, 9, 9]) == set()
-
-
 def test_more_deviations_flag_fewer():
     row = [10.0, 10.0, 10.0, 10.0, 7.0, 4.0]
     flagged = [feed(StragglerDetector(1, deviations, 1), [row]) for deviations in (0.1, 1.0, 3.0)]

@@ -53,15 +53,6 @@ class StragglerDetector:
         """Ranks that are flagged now."""
         return {rank for rank, count in enumerate(self._below) if count >= self.persistence}
 
-    def forget(self) -> None:
-        """Drop the throughputs: after a switch of protocol or membership old ones say nothing about new ones.
-
-        Flags stay until new windows are full and speak: a switch is no proof that a straggler has recovered.
-        """
-        self._observed = 0
-        for seen in self._seen:
-            seen.clear()
-
     def _count(self, present: list[int]) -> None:
         means = {rank: math.fsum(self._seen[rank]) / len(self._seen[rank]) for rank in present}
         if not means:

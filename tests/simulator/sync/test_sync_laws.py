@@ -11,9 +11,8 @@ from simulator.sync.asynchronous import Asynchronous
 from simulator.sync.cluster import BarrierStep
 from simulator.sync.jitter import WorkerJitter
 from simulator.sync.job import Job
-from toolkit.policies.online import online_policy
 from toolkit.policies.protocol import Phase
-from toolkit.policies.straggler import StragglerDetector
+from toolkit.sections.sync import SyncSection
 
 
 class FreeCluster:
@@ -147,18 +146,18 @@ def phases(*rows, workers, every=0):
 def test_a_switched_run_is_its_phases_one_after_the_other(seconds, before, after, every):
     workers = len(seconds)
     rows = (("bsp", before), ("asp", after * workers), ("bsp", before))
-    whole = Job(FreeCluster(seconds), phases(*rows, workers=workers, every=every)).run()
+    whole = Job(FreeCluster(seconds), phases(*rows, workers=workers, every=every), SyncSection()).run()
     assert [segment.protocol for segment in whole.segments] == ["bsp", "asp", "bsp"]
     assert [segment.steps for segment in whole.segments] == [before, after * workers, before]
     assert [event["kind"] for event in whole.events] == ["switch", "switch"]
-    alone = [Job(FreeCluster(seconds), phases(row, workers=workers)).run().end for row in rows]
+    alone = [Job(FreeCluster(seconds), phases(row, workers=workers), SyncSection()).run().end for row in rows]
     stops = sum(seconds for _, seconds in whole.saves)
     in_asp = max((sum(updates.saving) for updates in whole.updates), default=0.0)
     assert sum(alone) + stops - 1e-9 <= whole.end <= sum(alone) + stops + in_asp + max(seconds) + 1e-9
 
 
 def test_a_bsp_run_saves_on_its_period_and_not_at_its_end():
-    story = Job(FreeCluster([1.0, 1.0]), phases(("bsp", 10), workers=2, every=5)).run()
+    story = Job(FreeCluster([1.0, 1.0]), phases(("bsp", 10), workers=2, every=5), SyncSection()).run()
     assert story.saves == [(5.0, 5.0)]
     assert story.end == 15.0
 
@@ -169,17 +168,18 @@ def passing(worker, now):
 
 def online(name, slow=passing, steps=300):
     rows = (("bsp", steps), ("asp", 4 * steps))
-    detector = StragglerDetector(5, 1.0, 3)
-    return Job(FreeCluster([1.0] * 4, 0.02, 3, slow), phases(*rows, workers=4), online_policy(name), detector).run()
+    sync = SyncSection(online=name, window=5, persistence=3)
+    return Job(FreeCluster([1.0] * 4, 0.02, 3, slow), phases(*rows, workers=4), sync).run()
 
 
 def test_greedy_leaves_bsp_while_somebody_is_slow_and_spends_its_whole_quota():
     story = online("greedy")
     assert [segment.protocol for segment in story.segments] == ["bsp", "asp", "bsp", "asp"]
     assert sum(s.steps for s in story.segments if s.protocol == "bsp") == 300
-    assert sum(s.units for s in story.segments) == 4 * 600
+    assert sum(s.steps for s in story.segments if s.protocol == "asp") == 4 * 300
     assert 50 < story.segments[1].begin < 150 < story.segments[2].begin
-    assert [e["ranks"] for e in story.events if e["kind"] == "stragglers"] == [[1], []]
+    seen = [(event["kind"], event["worker"]) for event in story.events if event["kind"] != "switch"]
+    assert seen == [("straggler", 1), ("recovered", 1)]
 
 
 def test_elastic_goes_on_without_the_slow_one_and_takes_it_back_at_the_switch():
