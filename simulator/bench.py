@@ -22,10 +22,11 @@ from simulator import fast
 from simulator.clock import Clock
 from simulator.engine import Engine
 from simulator.job import run_plan
-from simulator.network import Network, Topology
-from simulator.plan import Plan, build
+from simulator.network import Network
 from simulator.output import write_json
+from simulator.plan import Plan, build
 from simulator.terminal import console
+from simulator.topology import Topology
 from toolkit.experiment import parse
 
 

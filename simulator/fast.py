@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from simulator.fold import Fold, Jitter, Outcome, outcome
 from simulator.horovod import serve
 from simulator.plan import Plan, Step
-from simulator.worker import Array, finish, launch
+from simulator.worker import Array, Pace, begin_in_wait, finish, launch
 
 
 def refusal(plan: Plan, *, traced: bool, flows: bool) -> str | None:
@@ -26,6 +26,9 @@ def refusal(plan: Plan, *, traced: bool, flows: bool) -> str | None:
         return "exchanges are asked for as flows on links"
     if plan.scenario.contended:
         return "links change their rate or carry other traffic while exchanges are under way"
+    mixed = plan.mixed_step()
+    if mixed is not None:
+        return f"in step {mixed} what one bucket's exchange does depends on when another's ends"
     if plan.experiment.sync.policy != "bsp":
         return f"[sync] policy = '{plan.experiment.sync.policy}' has no barrier behind which steps collapse"
     return None
@@ -57,14 +60,15 @@ def run(plan: Plan, seed: int) -> Fold:
     start, origin = np.zeros(len(rows)), 0.0
     history: list[_After] = []
     every, known = plan.experiment.checkpoint.every, dict[tuple[int, float, bytes, bytes], _After]()
+    varied = plan.compute_cv or plan.scenario.slowness.by_chance
     for number in range(plan.steps):
         step = plan.step(number)
-        factor = jitter.factors(number)[rows]
-        key = (id(step), origin, start.tobytes(), factor.tobytes())
+        pace = jitter.pace(number).of(rows)
+        key = (id(step), origin, start.tobytes(), pace.compute.tobytes() + pace.cores.tobytes())
         after = known.get(key)
         if after is None:
-            after = _step(plan, step, rows, (start, origin), factor)
-            if not plan.compute_cv and len(known) < REMEMBERED:
+            after = _step(plan, step, rows, (start, origin), pace)
+            if not varied and len(known) < REMEMBERED:
                 known[key] = after
         history.append(after)
         if len(history) == FOLDED:
@@ -89,26 +93,46 @@ def _fold(fold: Fold, history: list[_After]) -> None:
         seconds.extend([after.seconds[row] for after in history])
 
 
-def _step(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array, float], factor: Array) -> _After:
+def _step(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array, float], pace: Pace) -> _After:
     start, origin = state
-    launches = launch(plan, step, rows, start, factor)
+    launches = launch(plan, step, rows, start, pace)
     ready = launches.launched.max(axis=0)
-    done, origin = serve(plan.cycle, origin, ready, step.seconds, step.cached)
-    end = finish(step, launches, ready, done)
+    if step.costs.in_wait.any():
+        done = _in_waits(step, launches.launched[:, -1], pace.cores)
+    else:
+        done, origin = serve(plan.cycle, origin, ready, step.seconds, step.cached)
+    end = finish(step, launches, ready, done, pace.cores)
     first = float(end.end.min())
-    added = outcome(plan, step, rows, factor, end)
+    added = outcome(plan, step, rows, pace, end)
     return _After(added, (end.end - start).tolist(), end.end - first, origin - first)
 
 
+def _in_waits(step: Step, own: Array, cores: Array) -> Array:
+    """Completion of exchanges that the workers carry themselves, one after the other, (buckets,)."""
+    waits, done = begin_in_wait(own, cores, step.costs.merged_before), np.zeros(len(step.seconds))
+    for bucket, seconds in enumerate(step.seconds):
+        done[bucket] = waits.reach(bucket) + seconds
+        waits.met(bucket, float(done[bucket]))
+    return done
+
+
 def _rows(plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(a worker of each row, the row of each worker): workers of equal speed and equal share of the data are one."""
+    """(a worker of each row, the row of each worker): workers of equal speed, data and messages are one."""
     workers = plan.topology.workers
     rank = np.arange(workers)
-    if plan.compute_cv:
+    faults = plan.scenario.faults
+    if plan.compute_cv or any(row.rate > 0 and row.worker < 0 for row in faults.straggler):
         return rank, rank
-    special = np.zeros(workers)
-    for slow in plan.scenario.slow_workers:  # a row of its own
-        special[slow.worker] = 1 + slow.worker
-    traits = np.stack([plan.slowdown, special, rank < plan.profile.examples % workers], axis=1)
+    special, host, sends = np.zeros(workers), np.zeros(workers), plan.step(0).costs.sent
+    for worker in plan.scenario.special_workers():  # a row of its own
+        special[worker] = 1 + worker
+    slow = {row.host for row in faults.slow_cpu}
+    for number in range(plan.topology.hosts):
+        if number in slow:
+            host[rank // plan.topology.workers_per_host == number] = 1 + number
+    beyond = rank & (1 << (workers.bit_length() - 1)) > 0  # gTop-k: ranks beyond a power of two, and their partners
+    partner = rank + (1 << (workers.bit_length() - 1)) < workers
+    kind = np.where(beyond, 2, partner) * bool(plan.experiment.exchange == "gtopk")
+    traits = np.stack([plan.slowdown, special, host, kind, sends, rank < plan.profile.examples % workers], axis=1)
     _, first, row_of = np.unique(traits, axis=0, return_index=True, return_inverse=True)
     return first, row_of.reshape(workers)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.plan import Plan, Step
-from simulator.worker import Finish, Rows
+from simulator.worker import Finish, Pace, Rows
 from toolkit.trace import RankSteps
 
 Array = NDArray[np.float64]
@@ -32,12 +32,21 @@ class Jitter:
         streams = np.random.SeedSequence(seed).spawn(workers) if cv > 0 else []
         self._streams = [np.random.default_rng(stream) for stream in streams]
         self._chunks: dict[int, Array] = {}
+        self._even = np.ones(workers)
+
+    def pace(self, step: int) -> Pace:
+        """All workers' pace in `step`."""
+        cores = self.cores(step)
+        return Pace(self.factors(step), self._even if cores is None else cores)
 
     def factors(self, step: int) -> Array:
         """Factors of all workers in `step`, (workers,); steps are asked for in nearly ascending order."""
-        slowdown, slow = self.plan.slowdown, self.plan.scenario.factors(step, len(self.plan.slowdown))
+        slowness = self.plan.scenario.slowness
+        slowdown, slow, cores = self.plan.slowdown, slowness.compute(step), self.cores(step)
         if slow is not None:
             slowdown = slowdown * slow
+        if cores is not None and self.plan.on_cores:
+            slowdown = slowdown * cores
         if not self._streams:
             return slowdown
         number, row = divmod(step, self.CHUNK)
@@ -46,6 +55,10 @@ class Jitter:
             self._chunks[number] = np.exp(self.sigma * normal - self.sigma**2 / 2)
             self._chunks.pop(number - 2, None)
         return np.asarray(self._chunks[number][row] * slowdown)
+
+    def cores(self, step: int) -> Array | None:
+        """How many times as long work on its host's cores takes each worker, (workers,); None for all at pace."""
+        return self.plan.scenario.slowness.cpu(step)
 
 
 @dataclass
@@ -103,18 +116,19 @@ class Outcome:
     compute: Array
     compress: Array
     communicate: Array
-    optimize: float
+    optimize: Array
     sent: NDArray[np.int64]
 
 
-def outcome(plan: Plan, step: Step, rows: Rows, factor: Array, end: Finish) -> Outcome:
+def outcome(plan: Plan, step: Step, rows: Rows, pace: Pace, end: Finish) -> Outcome:
     """The sums of one step of `rows`."""
     costs, load = step.costs, step.load
     batches, busy = load.batches[rows], load.busy[rows]
+    compute = pace.compute * ((plan.forward_s + plan.backward_s) * batches)
     return Outcome(
-        np.asarray(plan.data_s * batches + factor * ((plan.forward_s + plan.backward_s) * batches)),
-        np.asarray(busy * float(costs.compressed[-1]) + float(costs.merge.sum())),
+        np.asarray(pace.cores * (plan.data_s * batches) + compute),
+        np.asarray(pace.cores * (busy * float(costs.compressed[-1]) + float(costs.merge.sum()))),
         end.blocked,
-        costs.optimize,
-        np.where(busy, costs.sent, plan.empty_bytes(costs)),
+        np.asarray(pace.cores * costs.optimize),
+        costs.sent[rows],
     )

@@ -8,6 +8,7 @@ mpi/mpi_controller.cc of Horovod 0.28.1.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.network import Topology
+from simulator.collectives import binomial_broadcast
+from simulator.timing import idle_times
+from simulator.topology import Fabric, Topology
 
 UNCACHED_TREES = 4  # gather of lengths, gather of requests, broadcast of a length, broadcast of the responses
 
@@ -35,7 +38,7 @@ class Cycle:
     def of(cls, topology: Topology, cycle_time: float, call_s: float = 0.0, coordinate_s: float = 0.0) -> Cycle:
         latency = topology.latency if topology.hosts > 1 else topology.local_latency
         depth = math.ceil(math.log2(topology.workers)) if topology.workers > 1 else 0
-        tree = depth * latency
+        tree = depth * latency + _detour(topology)
         return cls(max(cycle_time, tree), tree, call_s, coordinate_s)
 
     def tick(self, origin: float, ready: float) -> float:
@@ -52,6 +55,15 @@ class Cycle:
     def following(self, tick: float, end: float) -> float:
         """The earliest next tick after a cycle that began at `tick` and whose operations ended at `end`."""
         return max(tick + self.period, end)
+
+
+def _detour(topology: Topology) -> float:
+    """Seconds by which hosts and sites that are further away lengthen a tree."""
+    if topology.sites == 1 and not topology.host_latencies:
+        return 0.0
+    tree = binomial_broadcast(topology.workers, 0.0)
+    near = dataclasses.replace(topology, host_latencies=(), fabric=Fabric())
+    return float(idle_times(tree, topology).max() - idle_times(tree, near).max())
 
 
 def serve(

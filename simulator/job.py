@@ -9,7 +9,7 @@ from simulator.engine import Engine
 from simulator.fold import Fold
 from simulator.plan import Plan, build
 from simulator.profile import Profile
-from simulator.scenario import load
+from simulator.scenario import under
 from simulator.spans import Sink
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
@@ -34,11 +34,9 @@ def simulate(
     profile: measured costs; without one they are derived from FLOPs and [cluster] device. seed: [run] seed if None.
     engine: "fast" (recurrence), "events" (SimPy), "flows" (SimPy, every message of every exchange a flow on links) or
     "auto": fast where it is exact, else events. sink: takes every span. host_network: on the network of the host that
-    the profile was measured on. scenario: file of what goes wrong (simulator/scenario.py). Raises UserError.
+    the profile was measured on. scenario: file of what goes wrong besides [faults]. Raises UserError.
     """
-    plan = build(experiment, profile, host_network=host_network, source=source)
-    if scenario:
-        plan.meet(load(scenario, plan.topology.workers, plan.topology.hosts))
+    plan = build(under(experiment, scenario), profile, host_network=host_network, source=source)
     return run_plan(plan, experiment.run.seed if seed is None else seed, engine=engine, sink=sink)
 
 
@@ -46,7 +44,7 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
     """Simulate a resolved run (see `simulate`); `sink` takes the spans from step `since` on."""
     if engine not in ENGINES:
         raise UserError(f"--engine {engine}: allowed are {', '.join(ENGINES)}")
-    flows = engine == "flows" or (engine in ("auto", "events") and plan.scenario.contended)
+    flows = engine == "flows" or (engine in ("auto", "events") and plan.contended)
     why_not = fast.refusal(plan, traced=sink is not None, flows=engine == "flows")
     if engine == "fast" and why_not:
         raise UserError(f"--engine fast: {why_not}")
@@ -85,11 +83,9 @@ def _collectives(plan: Plan) -> list[str]:
     """The algorithms in use, "allreduce: ring", in the order of the buckets that first use them."""
     names: list[str] = []
     for number in {0, plan.steps - 1}:
-        step = plan.step(number)
-        for bucket in range(len(plan.buckets)):
-            sizes = plan.timing.full(plan.sizes(step.costs, step.load, bucket))
-            volume = sizes[0] if step.costs.kind == "allreduce" else sum(sizes)
-            name = f"{step.costs.kind}: {plan.timing.algorithm(step.costs.kind, volume)}"
-            if name not in names:
-                names.append(name)
+        for way in plan.step(number).costs.ways:
+            for kind, sizes in ((way.kind, way.sizes), ("allreduce", way.again)):
+                name = plan.timing.name(kind, sizes) if sizes else ""
+                if name and name not in names:
+                    names.append(name)
     return names

@@ -13,10 +13,10 @@ import numpy as np
 
 from simulator.fitting import fit_nonnegative
 from simulator.horovod import Cycle
-from simulator.network import Topology
 from simulator.observe import Exchanged
 from simulator.profile import NetworkFit
 from simulator.timing import Timing
+from simulator.topology import Topology
 
 PRIOR = (1e-4, 1e-3, 2e-5, 5e-10)  # seconds a call, a cycle, a message, a byte
 FASTEST = 1e12  # bytes/s: what stands for "no cost a byte was seen"

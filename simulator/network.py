@@ -1,14 +1,18 @@
-"""Hosts, their links, and flows that share them max-min fairly.
+"""Flows on links, max-min fairly shared, in simulated time.
 
-A message occupies the sender's outgoing and the receiver's incoming link at the rate that max-min fairness gives it
-(Bertsekas and Gallager, Data Networks, section 6.5.2: progressive filling), and arrives `latency` after its last byte
-was sent. Links are full duplex. Workers of one host talk over their own local ports.
+A message occupies every link of its way at the rate that max-min fairness gives it (Bertsekas and Gallager, Data
+Networks, section 6.5.2: progressive filling), and arrives a latency after its last byte was sent.
+
+What costs time in such a simulation is the number of SimPy's events, so the network keeps an agenda of its own and
+wakes once for all that happens at one time: ends of flows, arrivals, and one settling of the rates that changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,96 +20,37 @@ from numpy.typing import NDArray
 from simpy.events import Event
 
 from simulator.clock import LATE, Clock
-from toolkit.experiment import ClusterSection
+from simulator.topology import Fabric, Route, Topology
 
-Route = tuple[int, ...]  # the links that a message occupies
+__all__ = ["Fabric", "Flow", "Network", "Route", "Topology", "few_max_min", "max_min"]
 
-
-@dataclass(frozen=True)
-class Topology:
-    """Workers on hosts, filled in order. bandwidth and local_bandwidth in bytes/s each direction, latencies in s."""
-
-    workers: int
-    workers_per_host: int
-    bandwidth: float
-    latency: float
-    local_bandwidth: float
-    local_latency: float
-    host_bandwidths: tuple[float, ...] = ()  # of each host, where they differ
-
-    @classmethod
-    def of(cls, cluster: ClusterSection) -> Topology:
-        return cls(
-            cluster.workers,
-            min(cluster.workers, cluster.workers_per_host),
-            cluster.bandwidth,
-            cluster.latency,
-            cluster.local_bandwidth,
-            cluster.local_latency,
-        )
-
-    @property
-    def hosts(self) -> int:
-        return -(-self.workers // self.workers_per_host)
-
-    def capacities(self) -> NDArray[np.float64]:
-        """bytes/s of every link: hosts' outgoing, hosts' incoming, workers' local outgoing, local incoming."""
-        hosts = self.rates()
-        return np.concatenate([hosts, hosts, np.full(2 * self.workers, self.local_bandwidth)])
-
-    def rates(self) -> NDArray[np.float64]:
-        """bytes/s of every host's link, (hosts,)."""
-        return np.array(self.host_bandwidths) if self.host_bandwidths else np.full(self.hosts, self.bandwidth)
-
-    def local(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which messages stay within a host."""
-        return np.equal(source // self.workers_per_host, target // self.workers_per_host)
-
-    def route(self, source: int, target: int) -> tuple[int, int]:
-        """The links that a message occupies: outgoing, incoming."""
-        here, there = source // self.workers_per_host, target // self.workers_per_host
-        if here == there:
-            return 2 * self.hosts + source, 2 * self.hosts + self.workers + target
-        return here, self.hosts + there
-
-    def latency_of(self, source: int, target: int) -> float:
-        same = source // self.workers_per_host == target // self.workers_per_host
-        return self.local_latency if same else self.latency
-
-    def hop(self, source: NDArray[np.int64], target: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-        """(latency in s, seconds per byte) of messages that have their links to themselves."""
-        near = self.local(source, target)
-        rates = self.rates()
-        link = np.minimum(rates[source // self.workers_per_host], rates[target // self.workers_per_host])
-        rate = np.where(near, self.local_bandwidth, link)
-        return np.where(near, self.local_latency, self.latency), 1.0 / rate
+FEW = 40  # flows up to which plain numbers are faster than arrays
+INFINITE = float("inf")
 
 
 def max_min(routes: NDArray[np.int64], capacity: NDArray[np.float64]) -> NDArray[np.float64]:
     """Max-min fair rates, bytes/s.
 
-    routes: (flows, links a flow) link numbers; capacity: (links,) bytes/s. Progressive filling: the most contended link
-    fixes the rate of its flows, then the rest is shared again.
+    routes: (flows, most links of one) link numbers, -1 where a flow has fewer; capacity: (links,) bytes/s. Progressive
+    filling: the most contended link fixes the rate of its flows, then the rest is shared again.
     """
     rates = np.zeros(len(routes))
-    left = capacity.astype(float)
+    left = np.append(capacity.astype(float), INFINITE)  # the last link, that of -1, is never full
     open_flows = np.ones(len(routes), dtype=bool)
     while open_flows.any():
-        load = np.bincount(routes[open_flows].ravel(), minlength=len(capacity))
-        share = np.full(len(capacity), np.inf)
+        load = np.bincount(routes[open_flows].ravel() % len(left), minlength=len(left))
+        share = np.full(len(left), INFINITE)
         np.divide(left, load, out=share, where=load > 0)
         level = share.min()
         fixed = open_flows & (share <= level * (1 + 1e-12))[routes].any(axis=1)
         rates[fixed] = level
-        left -= level * np.bincount(routes[fixed].ravel(), minlength=len(capacity))
+        left -= level * np.bincount(routes[fixed].ravel() % len(left), minlength=len(left))
         open_flows &= ~fixed
     return rates
 
 
 def few_max_min(routes: Sequence[Route], capacity: list[float]) -> list[float]:
     """The same as `max_min` for a few flows, without the cost of arrays."""
-    if len(routes) == 1:
-        return [min(capacity[link] for link in routes[0])]
     load: dict[int, int] = {}
     for route in routes:
         for link in route:
@@ -113,66 +58,101 @@ def few_max_min(routes: Sequence[Route], capacity: list[float]) -> list[float]:
     left = {link: capacity[link] for link in load}
     rates, unfixed = [0.0] * len(routes), list(range(len(routes)))
     while unfixed:
-        level = min(left[link] / count for link, count in load.items() if count)
-        full = {link for link, count in load.items() if count and left[link] / count <= level * (1 + 1e-12)}
-        for i in [i for i in unfixed if not full.isdisjoint(routes[i])]:
+        level = min(left[link] / number for link, number in load.items() if number)
+        full = {link for link, number in load.items() if number and left[link] / number <= level * (1 + 1e-12)}
+        fixed = [i for i in unfixed if not full.isdisjoint(routes[i])]
+        for i in fixed:
             rates[i] = level
             for link in routes[i]:
                 left[link] -= level
                 load[link] -= 1
-        unfixed = [i for i in unfixed if not rates[i]]
+        unfixed = [i for i in unfixed if full.isdisjoint(routes[i])]
     return rates
 
 
-FEW = 40  # flows up to which plain numbers are faster than arrays
-
-
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Flow:
     """A message under way: bytes still to be sent as of `since`, at `rate`; `version` counts its rates."""
 
     route: Route
     left: float
-    sent: Event
-    rate: float = 0.0
+    sent: Callable[[], None]
+    rate: float = -1.0
     since: float = 0.0
     version: int = 0
+    began: float = 0.0
 
 
 class Network:
-    """Flows on a topology in simulated time. `bytes_moved` counts what was sent, per link."""
+    """Flows on a topology in simulated time. `bytes_moved` counts what was sent, per link.
+
+    log: where a caller sets a list, (links, began, ended, bytes) of each flow that was sent.
+    """
 
     def __init__(self, clock: Clock, topology: Topology) -> None:
         self.clock = clock
         self.topology = topology
-        self.capacity = topology.capacities()
-        self.bytes_moved = np.zeros(len(self.capacity))
-        self._plain = self.capacity.tolist()
+        self.added = [0.0] * topology.hosts  # seconds of latency, at present, beside the topology's
+        self.log: list[tuple[Route, float, float, float]] | None = None
+        self._plain = topology.capacities().tolist()
+        self._moved = [0.0] * len(self._plain)
         self._on: list[dict[Flow, None]] = [{} for _ in self._plain]  # in order of arrival, so that runs repeat
         self._changed: dict[int, None] = {}
+        self._agenda: list[tuple[float, int, Any, int]] = []  # what ends or arrives when, oldest first
+        self._number = count()
+        self._awake = INFINITE  # when the next waking is due
+
+    @property
+    def capacity(self) -> NDArray[np.float64]:
+        """bytes/s of every link at present."""
+        return np.array(self._plain)
+
+    @property
+    def bytes_moved(self) -> NDArray[np.float64]:
+        """Bytes that were sent over every link."""
+        return np.array(self._moved)
 
     def send(self, source: int, target: int, size: float) -> Event:
         """Start a message of `size` bytes now; the event succeeds when its last byte was sent."""
         return self.send_over(self.topology.route(source, target), size)
 
     def send_over(self, route: Route, size: float) -> Event:
-        """Start a message over given links; with size inf it lasts until `cancel`."""
+        """Start a message over given links."""
         sent = Event(self.clock)
-        if size <= 0:
-            sent.succeed()
-            return sent
-        flow = Flow(route, float(size), sent, since=self.clock.now)
-        for link in route:
-            self.bytes_moved[link] += size if size < float("inf") else 0.0
-            self._on[link][flow] = None
-        self._settle_later(route)
+        self.start(route, size, sent.succeed)
         return sent
+
+    def start(self, route: Route, size: float, sent: Callable[[], Any]) -> Flow:
+        """Start a message over given links and call `sent` when its last byte was sent.
+
+        With size inf it lasts until `cancel`.
+        """
+        flow = Flow(route, size, sent, since=self.clock.now, began=self.clock.now)
+        if size <= 0:
+            self.later(self.clock.now, sent)
+            return flow
+        for link in route:
+            self._on[link][flow] = None
+            if size < INFINITE:
+                self._moved[link] += size
+        self._settle_later(route)
+        return flow
+
+    def later(self, time: float, what: Callable[[], Any]) -> None:
+        """Call `what` at `time`."""
+        heappush(self._agenda, (time, next(self._number), what, -1))
+        self._wake_at(time)
+
+    def latency_of(self, source: int, target: int) -> float:
+        """Seconds from a message's last byte sent to its arrival, if that is sent now."""
+        latency = self.topology.latency_of(source, target)
+        here, there = source // self.topology.workers_per_host, target // self.topology.workers_per_host
+        return latency if here == there else latency + self.added[here] + self.added[there]
 
     def add_link(self, capacity: float) -> int:
         """One more link, bytes/s, beside those of the topology: a limit of its own for some stream."""
         self._plain.append(capacity)
-        self.capacity = np.array(self._plain)
-        self.bytes_moved = np.append(self.bytes_moved, 0.0)
+        self._moved.append(0.0)
         self._on.append({})
         return len(self._plain) - 1
 
@@ -180,55 +160,80 @@ class Network:
         """Change the rate of links, bytes/s, from now on; flows under way go on at their new share."""
         for link in links:
             self._plain[link] = capacity
-        self.capacity = np.array(self._plain)
-        self._settle_later(tuple(links))
+        self._settle_later(links)
 
-    def cancel(self, sent: Event) -> None:
-        """End the message whose event this is, now, as if it were sent."""
-        flow = next(flow for flows in self._on for flow in flows if flow.sent is sent)
+    def cancel(self, flow: Flow) -> None:
+        """End a message now, as if it were sent."""
         flow.version += 1
         self._leave(flow)
 
-    def _settle_later(self, route: Route) -> None:
+    def _wake_at(self, time: float) -> None:
+        if time < self._awake:
+            self._awake = time
+            self.clock.at(time).callbacks.append(self._happen)
+
+    def _happen(self, _: Event) -> None:
+        """All that is due: flows end, messages arrive."""
+        now, agenda = self.clock.now, self._agenda
+        if self._awake > now:
+            return  # what this waking was for has been dealt with
+        while agenda and agenda[0][0] <= now:
+            what, version = heappop(agenda)[2:]
+            if version < 0:
+                what()
+            elif version == what.version:  # else its rate has changed since
+                self._leave(what)
+        self._awake = INFINITE
+        while agenda and agenda[0][3] >= 0 and agenda[0][2].version != agenda[0][3]:
+            heappop(agenda)
+        if agenda:
+            self._wake_at(agenda[0][0])
+
+    def _settle_later(self, links: Sequence[int]) -> None:
         # all flows that start or end at one time are settled together, once
         if not self._changed:
             self.clock.at(self.clock.now, priority=LATE).callbacks.append(self._settle)
-        for link in route:
+        for link in links:
             self._changed[link] = None
 
-    def _end(self, event: Event) -> None:
-        stamped: Any = event.value
-        flow, version = stamped
-        if version != flow.version:
-            return  # its rate has changed since
-        self._leave(flow)
-
     def _leave(self, flow: Flow) -> None:
+        shared = False
         for link in flow.route:
-            del self._on[link][flow]
-        flow.sent.succeed()
-        self._settle_later(flow.route)
+            on = self._on[link]
+            del on[flow]
+            shared = shared or bool(on)
+        if self.log is not None:
+            self.log.append((flow.route, flow.began, self.clock.now, flow.left))
+        flow.sent()
+        if shared:  # else nobody is there to take its place
+            self._settle_later(flow.route)
 
     def _settle(self, _: Event) -> None:
         flows = self._touched()
         self._changed = {}
-        now = self.clock.now
-        for flow, rate in zip(flows, self._rates([flow.route for flow in flows]), strict=True):
+        now, agenda = self.clock.now, self._agenda
+        first = INFINITE
+        for flow, rate in zip(flows, self._rates(flows), strict=True):
             if rate != flow.rate:  # an unchanged rate keeps its end, so that no rounding piles up
-                flow.left -= flow.rate * (now - flow.since)
+                if flow.rate > 0:
+                    flow.left -= flow.rate * (now - flow.since)
                 flow.rate, flow.since = rate, now
                 flow.version += 1
-                if flow.left == float("inf"):
-                    continue
-                end = self.clock.at(now + max(0.0, flow.left) / rate, (flow, flow.version))
-                end.callbacks.append(self._end)
+                if flow.left < INFINITE and rate > 0:
+                    end = now + max(0.0, flow.left) / rate
+                    first = min(first, end)
+                    heappush(agenda, (end, next(self._number), flow, flow.version))
+        self._wake_at(first)
 
-    def _rates(self, routes: list[Route]) -> list[float]:
-        if not routes:
-            return []
-        if len(routes) <= FEW:
-            return few_max_min(routes, self._plain)
-        return [float(rate) for rate in max_min(np.array(routes), self.capacity)]
+    def _rates(self, flows: list[Flow]) -> list[float]:
+        if len(flows) == 1:
+            return [min([self._plain[link] for link in flows[0].route])]
+        if len(flows) <= FEW:
+            return few_max_min([flow.route for flow in flows], self._plain)
+        routes = [flow.route for flow in flows]
+        longest = max(map(len, routes))
+        padded = np.array([route + (-1,) * (longest - len(route)) for route in routes])
+        return [float(rate) for rate in max_min(padded, self.capacity)]
 
     def _touched(self) -> list[Flow]:
         """Flows whose rate the changed links can have changed: those joined to them by shared links."""

@@ -6,7 +6,6 @@ of examples (toolkit/sampler.py: shards differ by at most one example, the last 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -14,49 +13,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.compute import derive, examples_of, memory_costs
+from simulator.exchanges import Way, Ways
 from simulator.horovod import Cycle
-from simulator.network import Topology
 from simulator.profile import Cost, Profile
 from simulator.scenario import Scenario
-from simulator.timing import Timing
+from simulator.timing import LISTS, Timing
+from simulator.topology import Topology
 from simulator.unmodelled import unmodelled
 from toolkit import registry
 from toolkit.errors import UserError
-from toolkit.experiment import Experiment
+from toolkit.experiment import ClusterSection, Experiment
 from toolkit.policies.buckets import plan_buckets
 from toolkit.policies.density import DensitySchedule
 from toolkit.policies.devices import Device, inputs_of, load_device, table_scale
-from toolkit.policies.lowrank import pieces
-
-COUNT_BYTES = 4  # a sparse message begins with its number of entries
-ENTRY_BYTES = 8  # int32 index, float32 value
 
 
 @dataclass(frozen=True)
 class StepCosts:
     """What a step costs at one density. Arrays are a bucket each, (buckets,).
 
-    kind: "allreduce" or "allgather". entries: selected by one worker. payload: bytes one worker sends. compress, merge:
-    seconds; compressed, merged_before: their running sums, with and without the bucket's own. optimize: seconds.
-    exact: whether the message has the same size in every step.
+    ways: how each bucket travels. payload: bytes of a worker's compressed bucket. compress, merge: seconds; compressed,
+    merged_before: their running sums, with and without the bucket's own. optimize: seconds. exact: whether what Horovod
+    carries has the same size in every step. sent: bytes of each worker, (workers,).
     """
 
-    kind: str
     density: float
-    entries: tuple[int, ...]
-    payload: tuple[int, ...]
+    ways: tuple[Way, ...]
     compress: NDArray[np.float64]
     merge: NDArray[np.float64]
     optimize: float
-    exact: bool
+    exact: bool = field(init=False)
+    payload: tuple[int, ...] = field(init=False)
     compressed: NDArray[np.float64] = field(init=False)
     merged_before: NDArray[np.float64] = field(init=False)
-    sent: int = field(init=False)
+    sent: NDArray[np.int64] = field(init=False)
+    in_wait: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sent", sum(self.payload))
-        object.__setattr__(self, "compressed", np.cumsum(self.compress))
-        object.__setattr__(self, "merged_before", np.concatenate([[0.0], np.cumsum(self.merge)[:-1]]))
+        in_wait = np.array([way.in_wait for way in self.ways])
+        values = {
+            "exact": all(way.exact for way in self.ways if not way.in_wait),
+            "payload": tuple(way.payload for way in self.ways),
+            "compressed": np.cumsum(self.compress),
+            "merged_before": np.concatenate([[0.0], np.cumsum(self.merge)[:-1]]),
+            "sent": np.sum([way.sent for way in self.ways], axis=0),
+            "in_wait": in_wait,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def simple(self) -> bool:
+        """Whether Horovod's thread carries everything at once, or the workers carry everything in their waits."""
+        return not self.crossing and not any(way.again for way in self.ways)
+
+    @property
+    def crossing(self) -> bool:
+        """Whether what the workers carry can meet what Horovod's thread carries on the links."""
+        return bool(self.in_wait.any() and not self.in_wait.all())
 
 
 @dataclass(frozen=True)
@@ -73,12 +87,13 @@ class Load:
 class Step:
     """Costs and load of a step; seconds of its exchanges, (buckets,), and whether Horovod knows their sizes already.
 
-    wire: bytes that a worker puts on the wire, mean over workers.
+    again: seconds of the buckets' second rounds. wire: bytes that a worker puts on the wire, mean over workers.
     """
 
     costs: StepCosts
     load: Load
     seconds: tuple[float, ...]
+    again: tuple[float, ...]
     cached: bool
     wire: float
 
@@ -96,7 +111,7 @@ class Plan:
     stretch: float
     assumptions: list[str]
     slowdown: NDArray[np.float64]
-    scenario: Scenario = field(default_factory=Scenario)
+    scenario: Scenario
     buckets: list[list[int]] = field(init=False)
     _costs: dict[tuple[float, int], StepCosts] = field(default_factory=dict)
     _steps: dict[tuple[float, int, bool], Step] = field(default_factory=dict)
@@ -133,13 +148,27 @@ class Plan:
         whole = compute * self.experiment.pipeline.accumulation
         return math.hypot(self.profile.compute_cv, self.profile.slice_s / whole)
 
-    def meet(self, scenario: Scenario) -> None:
-        """Let a scenario happen to this run."""
-        self.scenario = scenario
-        if scenario.slow_links:
-            rates = scenario.bandwidths(self.topology.hosts, self.topology.bandwidth)
-            self.topology = dataclasses.replace(self.topology, host_bandwidths=rates)
-            self.timing = Timing(self.topology, self.timing.algorithms)
+    @property
+    def on_cores(self) -> bool:
+        """Whether forward and backward run on the cores of the host, not on a device of the worker's own."""
+        if self.profile.source == "measured":
+            return self.experiment.run.compute != "paced"
+        return self.device.kind == "cpu"
+
+    @property
+    def contended(self) -> bool:
+        """Whether exchanges meet each other or other traffic on the links."""
+        return self.scenario.contended or any(self.step(number).costs.crossing for number in self._changes())
+
+    def mixed_step(self) -> int | None:
+        """The first step in which an exchange may begin when another has ended; None if there is none."""
+        return next((number for number in self._changes() if not self.step(number).costs.simple), None)
+
+    def _changes(self) -> list[int]:
+        """Steps in which the density may change, the first among them."""
+        epochs = range(min(self.experiment.compression.warmup_epochs, self.steps // self.steps_per_epoch) + 1)
+        changes = {0, self.experiment.compression.dense_steps, *(epoch * self.steps_per_epoch for epoch in epochs)}
+        return sorted(number for number in changes if number < self.steps)
 
     def step(self, number: int) -> Step:
         """Costs and load of one step, counted from 0."""
@@ -156,27 +185,13 @@ class Plan:
         load = self._load(position)
         key = (density, load.empty_workers)
         if key not in self._costs:
-            self._costs[key] = self._make_costs(density, self.topology.workers - load.empty_workers)
+            self._costs[key] = self._make_costs(density, load.busy)
         costs = self._costs[key]
-        sizes = [self.sizes(costs, load, bucket) for bucket in range(len(self.buckets))]
-        seconds = tuple(self.timing.seconds(costs.kind, size) for size in sizes)
-        wire = sum(self.timing.wire(costs.kind, size) for size in sizes)
-        return Step(costs, load, seconds, warm and costs.exact, wire)
-
-    def sizes(self, costs: StepCosts, load: Load, bucket: int) -> tuple[float, ...]:
-        """Bytes of each worker in a bucket's exchange; a single number where all are the same."""
-        size = float(costs.payload[bucket])
-        if load.empty_workers and costs.kind == "allgather":
-            return tuple(np.where(load.busy, size, float(self.empty_payload(costs, bucket))).tolist())
-        return (size,)
-
-    def empty_payload(self, costs: StepCosts, bucket: int) -> int:
-        """Bytes that a worker without examples sends for a bucket: a count of nothing, or zeros."""
-        return COUNT_BYTES if costs.kind == "allgather" else costs.payload[bucket]
-
-    def empty_bytes(self, costs: StepCosts) -> int:
-        """Bytes that a worker without examples sends in a step."""
-        return sum(self.empty_payload(costs, bucket) for bucket in range(len(self.buckets)))
+        seconds = tuple(self.timing.seconds(way.kind, way.sizes) for way in costs.ways)
+        again = tuple(self.timing.seconds("allreduce", way.again) if way.again else 0.0 for way in costs.ways)
+        wire = sum(self.timing.wire(way.kind, way.sizes) for way in costs.ways)
+        wire += sum(self.timing.wire("allreduce", way.again) for way in costs.ways if way.again)
+        return Step(costs, load, seconds, again, warm and costs.exact, wire)
 
     def _load(self, position: int) -> Load:
         workers, batch = self.topology.workers, self.experiment.data.batch_size
@@ -194,52 +209,36 @@ class Plan:
         whole = self.topology.workers * self.step_examples
         return epochs * self.profile.examples + min(self.profile.examples, rest * whole)
 
-    def _make_costs(self, density: float, senders: int) -> StepCosts:
+    def _make_costs(self, density: float, busy: NDArray[np.bool_]) -> StepCosts:
         section, profile = self.experiment.compression, self.profile
-        entry = registry.COMPRESSORS[section.name]
-        dense = entry.wire == "dense" or density >= 1.0  # the trainer sends such steps dense, whatever the compressor
-        linear = entry.wire == "linear" and not dense
-        if dense:
-            width = 4 if density >= 1.0 else entry.value_bytes
-            entries, payload = self.elements, [width * n for n in self.elements]
-        elif linear:
-            entries = [self._linear(i, density, entry.exact_count) for i in range(len(self.elements))]
-            payload = [4 * k for k in entries]
-        else:
-            entries = [self._selected(n, density, entry.exact_count) for n in self.elements]
-            payload = [COUNT_BYTES + ENTRY_BYTES * k for k in entries]
-        compress = self.cost("compress", profile.compress, section.name if density < 1.0 else "none")
-        merge = self.cost("merge", profile.merge, "dense" if dense or linear else "sparse")
+        merge_s = 0.0
+        if self.experiment.exchange in LISTS:
+            merge_s = self.cost("merge", profile.merge, "sparse").entry_s * self.stretch
+        ways = Ways(self.experiment, profile.achieved.get(section.name, 1.0), merge_s)
+        rows = [ways.of([profile.layers[i] for i in bucket], density, busy) for bucket in self.buckets]
+        self._note_shapes(density)
+        compress, merge, touched = [], [], 0
+        for n, way in zip(self.elements, rows, strict=True):
+            whole = way.whole and registry.COMPRESSORS[section.name].wire == "sparse"  # a bypass costs a copy
+            cost = self.cost("compress", profile.compress, "none" if whole or density >= 1.0 else section.name)
+            compress.append(cost.seconds(n, way.entries))
+            cost = self.cost("merge", profile.merge, "sparse" if way.merged else "dense")
+            merge.append(cost.seconds(n, way.merged))
+            touched += n if way.whole else min(n, way.merged or way.entries)
         optimize = self.cost("optimize", profile.optimize, self.experiment.optimizer.name)
-        received = [0 if dense or linear else k * senders for k in entries]
-        lists = entries if linear and entry.exact_count else received
-        merged = sum(min(n, k) if k else n for n, k in zip(self.elements, lists, strict=True))
         return StepCosts(
-            "allreduce" if dense or linear else "allgather",
             density,
-            tuple(entries),
-            tuple(payload),
-            np.array([compress.seconds(n, k) for n, k in zip(self.elements, entries, strict=True)]) * self.stretch,
-            np.array([merge.seconds(n, k) for n, k in zip(self.elements, received, strict=True)]) * self.stretch,
-            optimize.seconds(sum(self.elements), merged) * self.stretch,
-            dense or linear or entry.exact_count,
+            tuple(rows),
+            np.array(compress) * self.stretch,
+            np.array(merge) * self.stretch,
+            optimize.seconds(sum(self.elements), touched) * self.stretch,
         )
 
-    def _linear(self, bucket: int, density: float, exact: bool) -> int:
-        """Values that a worker sends of a bucket: k of them, or those of its tensors' factors."""
-        if exact:
-            return min(self.elements[bucket], max(1, int(self.elements[bucket] * density)))
-        layers = [self.profile.layers[i] for i in self.buckets[bucket]]
-        shapes = [layer.shape or (layer.elements,) for layer in layers]
+    def _note_shapes(self, density: float) -> None:
         note = "shapes that the profile does not tell are taken as vectors, which powersgd sends whole"
-        if not all(layer.shape for layer in layers) and note not in self.assumptions:
+        needed = self.experiment.compression.name == "powersgd" and density < 1.0
+        if needed and note not in self.assumptions and not all(layer.shape for layer in self.profile.layers):
             self.assumptions.append(note)
-        return sum(piece.entries for piece in pieces(shapes, self.experiment.compression.rank))
-
-    def _selected(self, elements: int, density: float, exact: bool) -> int:
-        wanted = max(1, int(elements * density))
-        achieved = 1.0 if exact else self.profile.achieved.get(self.experiment.compression.name, 1.0)
-        return min(elements, round(wanted * achieved))
 
     def cost(self, what: str, table: dict[str, Cost], name: str) -> Cost:
         """A cost of the profile, or the device's own where the profile has none; the latter is noted."""
@@ -281,7 +280,8 @@ def build(
     software = (profile.network.call_s, profile.network.coordinate_s) if profile.network else (0.0, 0.0)
     if host_network:
         experiment = _on_host(experiment, profile, source)
-    topology = Topology.of(experiment.cluster)
+    scenario = Scenario.of(experiment, source)
+    topology = scenario.disturbed(Topology.of(experiment.cluster))
     stretch = _contention(topology.workers_per_host, experiment.cluster.cores_per_host)
     if profile.source == "measured":
         stretch /= _contention(profile.host.get("ranks", 1), profile.host.get("cores", 1))
@@ -294,13 +294,20 @@ def build(
         experiment,
         profile,
         topology,
-        Timing(topology),
+        Timing(topology, algorithms(experiment.cluster)),
         Cycle.of(topology, experiment.cluster.cycle_time, *software),
         device,
         stretch,
         assumptions,
         np.ones(topology.workers),
+        scenario,
     )
+
+
+def algorithms(cluster: ClusterSection) -> dict[str, str]:
+    """The collective algorithms that are set, by kind."""
+    chosen = {"allreduce": cluster.allreduce, "allgather": cluster.allgather}
+    return {kind: name for kind, name in chosen.items() if name != "auto"}
 
 
 def _derived(experiment: Experiment, device: Device, source: str) -> tuple[Profile, list[str]]:

@@ -16,9 +16,10 @@ from typing import Any
 from simulator.clusters import load_on
 from simulator.job import ENGINES, simulate
 from simulator.profile import Profile
-from simulator.scenario import scenario_files
+from simulator.scenario import under
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment, dump
+from toolkit.policies.linktrace import link_traces
 
 Point = Mapping[str, str]
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser, seeds: int) -> None:
     parser.add_argument("--cluster", metavar="FILE", help="on the cluster of this file (exp_configs/clusters/)")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
     parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
-    parser.add_argument("--scenario", metavar="FILE", help="slow workers, slow or changing links, other traffic")
+    parser.add_argument("--scenario", metavar="FILE", help="what goes wrong, besides [faults] (exp_configs/scenarios/)")
     parser.add_argument("--seed", type=int, help="first seed of every point (default: [run] seed)")
     parser.add_argument("--seeds", type=int, default=seeds, metavar="N", help=f"seeds a point (default: {seeds})")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: fast where it is exact")
@@ -73,10 +74,10 @@ class Base:
     def mark(self, experiment: Experiment, count: int | None = None) -> str:
         """A fingerprint of everything that the results depend on."""
         costs = repr(None if self.profile is None else self.profile.to_json())
-        scenario = self.how["scenario"]
-        wrong = b"".join(path.read_bytes() for path in scenario_files(scenario)) if scenario else b""
-        text = f"{dump(experiment)}\n{costs}\n{self.seeds_of(experiment, count)}\n"
-        return hashlib.sha256(text.encode() + wrong).hexdigest()[:16]
+        whole = under(experiment, self.how["scenario"])
+        traces = link_traces(whole.faults)  # a file whose content changed is another scenario
+        text = f"{dump(whole)}\n{traces}\n{costs}\n{self.seeds_of(experiment, count)}\n"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def interval(values: Sequence[float]) -> float:

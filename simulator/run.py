@@ -14,7 +14,7 @@ from simulator.job import ENGINES, run_plan
 from simulator.output import write_json
 from simulator.plan import Plan, build
 from simulator.profile import Profile
-from simulator.scenario import load as load_scenario
+from simulator.scenario import under
 from simulator.terminal import console, duration
 from toolkit import units
 from toolkit.errors import UserError
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", metavar="FILE", help="on the cluster of this file (exp_configs/clusters/)")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
     parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
-    parser.add_argument("--scenario", metavar="FILE", help="slow workers, slow or changing links, other traffic")
+    parser.add_argument("--scenario", metavar="FILE", help="what goes wrong, besides [faults] (exp_configs/scenarios/)")
     parser.add_argument("--seed", type=int, help="seed of the simulation (default: [run] seed)")
     parser.add_argument("--engine", default="auto", choices=ENGINES, help="default: fast where it is exact")
     parser.add_argument("--on-host", action="store_true", help="on the network of the host the profile comes from")
@@ -41,11 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    experiment = load_on(args.file, args.cluster, args.set)
+    experiment = under(load_on(args.file, args.cluster, args.set), args.scenario)
     profile = Profile.load(args.profile) if args.profile else None
     plan = build(experiment, profile, host_network=args.on_host, source=args.file)
-    if args.scenario:
-        plan.meet(load_scenario(args.scenario, plan.topology.workers, plan.topology.hosts))
     seed = experiment.run.seed if args.seed is None else args.seed
     if seed < 0:
         raise UserError(f"--seed {seed}: a whole number >= 0 is wanted")

@@ -5,49 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from simulator.plan import Plan, Step
-from simulator.worker import Finish, Launches, waiting
+from simulator.worker import Finish, Launches, Pace, waiting
 from toolkit.trace import Span
 
 Sink = Callable[[Span], None]
 
 
 def step_spans(
-    plan: Plan, number: int, rank: int, times: tuple[float, Launches, Finish], factor: float, done: list[float]
+    plan: Plan, number: int, rank: int, times: tuple[float, Launches, Finish], pace: Pace, done: list[float]
 ) -> Iterator[Span]:
     """Spans of step `number` of one worker; times: its start, launches and finish (one row)."""
-    step = plan.step(number)
+    step, factor, cores = plan.step(number), float(pace.compute[0]), float(pace.cores[0])
     start, launches, end = times
     load = step.load
 
     def span(what: str, name: str, begin: float, until: float, size: int = 0, detail: dict | None = None) -> Span:
         return Span(what, name, size, begin, max(begin, until), number, rank, detail)
 
-    now = start + plan.step_s
+    now = start + cores * plan.step_s
     left, last = float(load.batches[rank]), float(load.last[rank])
     while left > 1e-12:
         part = min(1.0, left)
-        yield span("data", "", now, now + plan.data_s * part)
-        now += plan.data_s * part
+        yield span("data", "", now, now + cores * plan.data_s * part)
+        now += cores * plan.data_s * part
         yield span("forward", "", now, now + factor * plan.forward_s * part)
         now += factor * plan.forward_s * part
         left -= part
         if left > 1e-12:
             yield from _backward(plan, span, now, factor * part)
             now += factor * plan.backward_s * part
-    yield from _last_backward(plan, step, span, launches, factor * last, bool(load.busy[rank]))
-    waits, mets = waiting(step, end, 0)
+    yield from _last_backward(plan, step, span, launches, (factor * last, cores), bool(load.busy[rank]))
+    waits, mets = waiting(end, 0)
+    exact = {"exact_end": 1.0}
     for bucket, elements in enumerate(plan.elements):
         name = f"bucket{bucket}"
-        sent = step.costs.payload[bucket] if load.busy[rank] else plan.empty_payload(step.costs, bucket)
+        way = step.costs.ways[bucket]
         begin, met = float(waits[bucket]), float(mets[bucket])
         yield span("wait", name, begin, met)
-        yield span("communicate", name, float(launches.launched[0, bucket]), done[bucket], sent, {"exact_end": 1.0})
-        entries = step.costs.entries[bucket]
-        senders = plan.topology.workers - load.empty_workers if step.costs.kind == "allgather" else 1
-        detail = {"elements": float(elements), "entries": float(entries * senders)}
-        yield span("merge", name, met, met + float(step.costs.merge[bucket]), 0, detail)
+        yield span("communicate", name, float(launches.launched[0, bucket]), done[bucket], int(way.sent[rank]), exact)
+        detail = {"elements": float(elements), "entries": float(way.merged or way.entries)}
+        yield span("merge", name, met, met + cores * float(step.costs.merge[bucket]), 0, detail)
     until = float(end.end[0])
-    yield span("optimize", "", until - step.costs.optimize, until)
+    yield span("optimize", "", until - cores * step.costs.optimize, until)
     yield span("step", "", start, until)
 
 
@@ -59,9 +58,10 @@ def _backward(plan: Plan, span: Callable[..., Span], now: float, scale: float) -
 
 
 def _last_backward(
-    plan: Plan, step: Step, span: Callable[..., Span], launches: Launches, scale: float, busy: bool
+    plan: Plan, step: Step, span: Callable[..., Span], launches: Launches, pace: tuple[float, float], busy: bool
 ) -> Iterator[Span]:
     """The backward that completes the buckets, with compression in between (or behind it, without overlap)."""
+    scale, cores = pace
     now, overlap, position = float(launches.backward[0]), plan.experiment.pipeline.overlap, 0
     if not busy:
         return
@@ -77,8 +77,10 @@ def _last_backward(
         detail = {
             "elements": plan.elements[number],
             "density": step.costs.density,
-            "selected": step.costs.entries[number],
+            "selected": step.costs.ways[number].entries,
         }
         size = step.costs.payload[number]
-        yield span("compress", f"bucket{number}", until - float(step.costs.compress[number]), until, size, detail)
+        yield span(
+            "compress", f"bucket{number}", until - cores * float(step.costs.compress[number]), until, size, detail
+        )
         now = until

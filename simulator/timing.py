@@ -2,21 +2,24 @@
 
 Closed forms, each equal to playing the messages as flows (tests): a ring of equal parts takes rounds x the slowest hop,
 because the receiver behind the slowest hop can never be faster than one hop a round, and nobody is slower. A ring of
-uneven blocks on equal hops takes (P-1)(latency + largest block / bandwidth): the largest block crosses P-1 hops.
+uneven blocks on equal hops takes (P-1)(latency + largest block / bandwidth): the largest block crosses P-1 hops. In an
+exchange of everybody with everybody, all flows of the slowest host's link share it evenly and end last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from simpy.events import AllOf, Event
 
-from simulator.clock import Clock
-from simulator.collectives import Schedule, choose, schedule, wire_bytes
-from simulator.network import Network, Topology
+from simulator import collectives
+from simulator.collectives import Round, Schedule, choose, schedule, wire_bytes
+from simulator.play import flow_seconds
+from simulator.topology import Topology
+
+LISTS = ("gtopk", "oktopk")  # exchanges that are played message by message
 
 
 def idle_times(rounds: Schedule, topology: Topology) -> NDArray[np.float64]:
@@ -29,86 +32,108 @@ def idle_times(rounds: Schedule, topology: Topology) -> NDArray[np.float64]:
         after = reached.copy()
         np.maximum.at(after, messages.source, sent)
         np.maximum.at(after, messages.target, sent + latency)
+        if messages.work:
+            after[messages.target] += messages.work
         reached = after
     return reached
 
 
-class _Message:
-    """One message of a played schedule: starts when both ends have joined."""
+def exclusive(rounds: Schedule, topology: Topology) -> bool:
+    """Whether no two messages can ever share a link: on each link at most one a round, all from or all to one rank.
 
-    def __init__(self, network: Network, source: int, target: int, size: float) -> None:
-        self.network, self.source, self.target, self.size = network, source, target, size
-        self.joined = 0
-        self.sent, self.arrived = Event(network.clock), Event(network.clock)
-
-    def join(self) -> None:
-        self.joined += 1
-        if self.joined == 2:
-            self.network.clock.process(self._travel())
-
-    def _travel(self) -> Generator[Event, None, None]:
-        yield self.network.send(self.source, self.target, self.size)
-        self.sent.succeed()
-        yield self.network.clock.timeout(self.network.topology.latency_of(self.source, self.target))
-        self.arrived.succeed()
-
-
-def play(network: Network, rounds: Schedule) -> list[Event]:
-    """Play a schedule as flows from now on; one event a rank, which succeeds when that rank is through."""
-    plans: list[list[list[tuple[_Message, bool]]]] = [[] for _ in range(network.topology.workers)]
-    for messages in rounds:
-        for plan in plans:
-            plan.append([])
-        rows = zip(messages.source.tolist(), messages.target.tolist(), messages.size.tolist(), strict=True)
-        for source, target, size in rows:
-            message = _Message(network, source, target, size)
-            plans[source][-1].append((message, True))
-            plans[target][-1].append((message, False))
-
-    def rank(plan: list[list[tuple[_Message, bool]]]) -> Generator[Event, None, None]:
-        for parts in plan:
-            for message, _ in parts:
-                message.join()
-            if parts:
-                yield AllOf(network.clock, [m.sent if sends else m.arrived for m, sends in parts])
-
-    return [network.clock.process(rank(plan)) for plan in plans]
+    A rank sends its own, and receives those to it, one round after the other.
+    """
+    distinct = {(id(m.source), id(m.target)): m for m in rounds}.values()
+    rows = []
+    for number, messages in enumerate(distinct):
+        links = topology.links(messages.source, messages.target)
+        ends = np.stack([messages.source, messages.target, np.full(len(links), number)], axis=1)
+        rows.append(np.concatenate([np.stack([column, *ends.T], axis=1) for column in links.T]))
+    if not rows:
+        return True
+    used = np.concatenate(rows)
+    used = used[used[:, 0] >= 0]
+    used = used[np.lexsort((used[:, 3], used[:, 0]))]
+    link, source, target, number = used.T
+    begins = np.flatnonzero(np.append(True, link[1:] != link[:-1]))
+    sizes = np.diff(np.append(begins, len(link)))
+    one = [np.equal(end, np.repeat(end[begins], sizes)) for end in (source, target)]
+    alone = np.logical_and.reduceat(one[0], begins) | np.logical_and.reduceat(one[1], begins)
+    twice = (link[1:] == link[:-1]) & (number[1:] == number[:-1])
+    return bool(alone.all() and not twice.any())
 
 
-def flow_seconds(rounds: Schedule, topology: Topology) -> float:
-    """Seconds until the last rank is through, played as flows on links that are idle at first."""
-    clock = Clock()
-    network = Network(clock, topology)
-    clock.run(until=AllOf(clock, play(network, rounds)))
-    return float(clock.now)
-
-
-def closed_seconds(kind: str, algorithm: str, sizes: Sequence[float], topology: Topology) -> float | None:
-    """Seconds of a collective on idle links where a closed form holds, None where messages share a link."""
+def ring_seconds(kind: str, sizes: Sequence[float], topology: Topology) -> float | None:
+    """Seconds of a ring where its closed form holds: equal parts, or equal hops."""
     workers = topology.workers
-    if workers == 1:
-        return 0.0
-    flat = topology.workers_per_host == 1 or topology.hosts == 1
-    slowest = float(topology.rates().min())
-    even = flat and slowest == float(topology.rates().max())
-    if algorithm == "ring" and (even or min(sizes) == max(sizes)):
-        rounds, part = (2 * (workers - 1), sizes[0] / workers) if kind == "allreduce" else (workers - 1, max(sizes))
-        local = topology.local_latency + part / topology.local_bandwidth
-        remote = topology.latency + part / slowest
-        return rounds * max(remote if topology.hosts > 1 else 0.0, local if topology.workers_per_host > 1 else 0.0)
-    if flat or algorithm == "ring":
-        return float(idle_times(schedule(kind, algorithm, sizes), topology).max())
+    source, target = collectives.ring_pairs(workers)
+    latency, per_byte = topology.hop(source, target)
+    even = latency.min() == latency.max() and per_byte.min() == per_byte.max()
+    if kind == "allreduce":
+        return float(2 * (workers - 1) * (latency + sizes[0] / workers * per_byte).max())
+    if even or min(sizes) == max(sizes):
+        return float((workers - 1) * (latency + max(sizes) * per_byte).max())
     return None
+
+
+def crowd_seconds(messages: Round, topology: Topology) -> float | None:
+    """Seconds of an exchange of everybody with everybody of equal messages, where it has a closed form."""
+    rates, per_host = topology.rates(), topology.workers_per_host
+    simple = topology.plain and topology.workers % per_host == 0
+    size = float(messages.size[0])
+    if not simple or (messages.size != size).any() or (topology.host_latencies and rates.min() != rates.max()):
+        return None
+    latency = float(topology.latencies(messages.source, messages.target).max())
+    near = (per_host - 1) * size / topology.local_bandwidth
+    if topology.hosts == 1:
+        return near + latency
+    far = per_host * (topology.workers - per_host) * size / float(rates.min())
+    return max(near + topology.local_latency if per_host > 1 else 0.0, far + latency)
+
+
+def closed_seconds(
+    kind: str, algorithm: str, sizes: Sequence[float], topology: Topology, alone: bool | None = None
+) -> float | None:
+    """Seconds of a collective on idle links where a closed form holds, None where messages share a link.
+
+    alone: whether its messages never share a link, if that is known.
+    """
+    if topology.workers == 1:
+        return 0.0
+    if algorithm == "parameter-server":
+        phases = [crowd_seconds(messages, topology) for messages in schedule(kind, algorithm, sizes)]
+        return None if None in phases else sum(seconds or 0.0 for seconds in phases)
+    if alone is None:
+        alone = exclusive(structure(kind, algorithm, topology), topology)
+    if not alone:
+        return None
+    ring = ring_seconds(kind, sizes, topology) if algorithm == "ring" else None
+    if ring is not None:
+        return ring
+    return float(idle_times(schedule(kind, algorithm, sizes, topology.workers_per_host), topology).max())
+
+
+def structure(kind: str, algorithm: str, topology: Topology) -> Schedule:
+    """Who sends to whom in a collective, whatever the sizes."""
+    workers = topology.workers
+    if algorithm == "ring":  # the same in every round
+        return [Round(*collectives.ring_pairs(workers), np.ones(workers))]
+    return schedule(kind, algorithm, [1.0] * workers, topology.workers_per_host)
 
 
 @dataclass
 class Timing:
-    """Seconds and bytes of collectives on idle links, remembered by kind and sizes."""
+    """Seconds and bytes of exchanges on idle links, remembered by kind and sizes.
+
+    kind: "allreduce" or "allgather", sizes in bytes, one for all workers or one each; or one of LISTS, whose sizes are
+    those that the schedule of that name takes (simulator/exchanges.py).
+    """
 
     topology: Topology
     algorithms: dict[str, str] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[float, ...]], float] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
+    _alone: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def algorithm(self, kind: str, size: float) -> str:
         """The algorithm in force: the one set for `kind`, or the MPI library's choice for `size` bytes."""
@@ -118,32 +143,65 @@ class Timing:
         """Bytes of every worker; one number stands for the same at all."""
         return tuple(sizes) * self.topology.workers if len(sizes) == 1 else tuple(sizes)
 
+    def name(self, kind: str, sizes: Sequence[float]) -> str:
+        """ "allreduce: ring", for people."""
+        if kind in LISTS:
+            return f"{kind}: {'pairs' if kind == 'gtopk' else 'all to all'}"
+        return f"{kind}: {self.algorithm(kind, _volume(kind, self.full(sizes)))}"
+
     def rounds(self, kind: str, sizes: Sequence[float]) -> Schedule:
-        """The messages of a collective; sizes in bytes, one for all workers or one each."""
+        """The messages of an exchange."""
+        if self.topology.workers == 1:
+            return []
+        if kind in LISTS:
+            return collectives.lists(kind, self.topology.workers, sizes)
         blocks = self.full(sizes)
-        return schedule(kind, self.algorithm(kind, _volume(kind, blocks)), blocks)
+        return schedule(kind, self.algorithm(kind, _volume(kind, blocks)), blocks, self.topology.workers_per_host)
 
     def seconds(self, kind: str, sizes: tuple[float, ...]) -> float:
-        """Seconds until the last worker is through; sizes in bytes, one for all workers or one each."""
+        """Seconds until the last worker is through."""
         key = (kind, sizes)
         if key not in self._known:
-            blocks = self.full(sizes)
-            closed = closed_seconds(kind, self.algorithm(kind, _volume(kind, blocks)), blocks, self.topology)
-            self._known[key] = flow_seconds(self.rounds(kind, sizes), self.topology) if closed is None else closed
+            self._known[key] = self._lists(kind, sizes) if kind in LISTS else self._collective(kind, sizes)
         return self._known[key]
+
+    def _collective(self, kind: str, sizes: tuple[float, ...]) -> float:
+        blocks = self.full(sizes)
+        algorithm = self.algorithm(kind, _volume(kind, blocks))
+        key = (kind, algorithm)
+        if self.topology.workers > 1 and key not in self._alone and algorithm != "parameter-server":
+            self._alone[key] = exclusive(structure(kind, algorithm, self.topology), self.topology)
+        closed = closed_seconds(kind, algorithm, blocks, self.topology, self._alone.get(key))
+        return flow_seconds(self.rounds(kind, sizes), self.topology) if closed is None else closed
+
+    def _lists(self, kind: str, sizes: tuple[float, ...]) -> float:
+        rounds, total = self.rounds(kind, sizes), 0.0
+        if kind == "gtopk" and exclusive(rounds, self.topology):
+            return float(idle_times(rounds, self.topology).max()) if rounds else 0.0
+        for messages in rounds if kind == "oktopk" else ():
+            seconds = crowd_seconds(messages, self.topology)
+            if seconds is None:
+                break
+            total += seconds + messages.work
+        else:
+            if kind == "oktopk":
+                return total
+        return flow_seconds(rounds, self.topology)
 
     def wire(self, kind: str, sizes: tuple[float, ...]) -> float:
         """Bytes that a worker puts on the wire, mean over workers."""
         workers = self.topology.workers
         if workers == 1:
             return 0.0
+        if kind in LISTS:
+            return float(wire_bytes(self.rounds(kind, sizes), workers).mean())
         if kind == "allgather":  # every block reaches every other worker once, whatever the algorithm
             return (workers - 1) * sum(self.full(sizes)) / workers
         algorithm = self.algorithm(kind, sizes[0])
         if algorithm == "ring":
             return 2 * (workers - 1) * sizes[0] / workers
         if algorithm not in self._shares:  # an allreduce's messages are parts of its vector: bytes grow in proportion
-            unit = schedule(kind, algorithm, [1.0] * workers)
+            unit = schedule(kind, algorithm, [1.0] * workers, self.topology.workers_per_host)
             self._shares[algorithm] = float(wire_bytes(unit, workers).mean())
         return self._shares[algorithm] * sizes[0]
 

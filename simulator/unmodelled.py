@@ -1,4 +1,4 @@
-"""What an experiment asks for and the simulator charges as something else: said in every result, never silently."""
+"""What a simulated cost leaves out of what an experiment asks for: said in every result, never silently."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from toolkit.experiment import Experiment
 
 
 def unmodelled(experiment: Experiment) -> list[str]:
-    """One line a setting whose simulated cost is that of another."""
+    """One line a setting whose cost is simulated in part, or as it is expected to be."""
     section = experiment.compression
     notes = []
-    if experiment.exchange in ("gtopk", "oktopk"):
-        notes.append(f"exchange '{experiment.exchange}' is charged as a sparse allgather")
-    if registry.COMPRESSORS[section.name].wire == "linear":
-        if section.name == "powersgd":
-            notes.append("the two rounds of powersgd are charged as one allreduce of their bytes")
-        elif section.wire_values != "fp32":
-            notes.append("rounded values are charged as an allreduce of 4 bytes a value; Horovod gathers them")
-    elif section.wire_indices != "int32" or section.wire_values != "fp32":
-        notes.append("packed indices and rounded values are charged at 8 bytes an entry")
-    if section.bypass != "off":
-        notes.append("no bucket bypasses compression")
-    if section.name == "bf16":
-        notes.append("bf16 is charged as an allreduce of 2 bytes an element; Horovod gathers it")
+    if section.wire_indices == "delta" and registry.COMPRESSORS[section.name].wire == "sparse":
+        notes.append("delta indices take the bytes of coordinates that lie evenly at random")
+    if experiment.exchange == "oktopk":
+        notes.append("every worker's region holds its share of every list, so that Ok-Topk evens nothing out")
+    if section.name == "powersgd":
+        notes.append("what powersgd computes between its rounds is charged as part of compress")
     return notes

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from toolkit.keys import key
 
+ALLREDUCE = ("ring", "recursive-doubling", "rabenseifner", "hierarchical", "parameter-server")
+ALLGATHER = ("ring", "bruck")
+
 
 @dataclass(frozen=True)
 class ClusterSection:
@@ -17,6 +20,18 @@ class ClusterSection:
     local_bandwidth: float = key("5 GB/s", "rate between two workers of one host", unit="rate", above=0.0)
     local_latency: float = key("5 us", "latency between two workers of one host", unit="time", low=0.0)
     cycle_time: float = key("1 ms", "Horovod's cycle: how often it looks for ready tensors", unit="time", above=0.0)
+    allreduce: str = key(
+        "auto", "simulated algorithm of an allreduce; auto: Open MPI's choice", choices=("auto", *ALLREDUCE)
+    )
+    allgather: str = key(
+        "auto", "simulated algorithm of an allgather; auto: Open MPI's choice", choices=("auto", *ALLGATHER)
+    )
+    hosts_per_rack: int = key(0, "hosts behind one switch; 0: all", low=0)
+    switch_bandwidth: float = key("0 bit/s", "all traffic through one switch; 0: no limit", unit="rate", low=0.0)
+    oversubscription: float = key(1.0, "rates of a rack's hosts together, over that of its uplink", above=0.0)
+    racks_per_site: int = key(0, "racks of one site; 0: all", low=0)
+    site_bandwidth: float = key("0 bit/s", "between a site and the others; 0: no limit", unit="rate", low=0.0)
+    site_latency: float = key("0 s", "one-way latency between two sites, beside that of hosts", unit="time", low=0.0)
     device: str = key("cpu-core", "device whose rate is used where no profile was measured")
 
     @property

@@ -16,7 +16,10 @@ COST = {"call_s": 1e-4, "element_s": 2e-9, "entry_s": 5e-9}
 @pytest.fixture(scope="session")
 def make_profile() -> Callable[..., Profile]:
     def make(sizes: tuple[int, ...] = (300, 20, 5000, 100, 2000), **changes: Any) -> Profile:
-        layers = tuple(Layer(f"layer{i}", size, 1e-3 + 1e-7 * size, 2e-3 + 3e-7 * size) for i, size in enumerate(sizes))
+        layers = tuple(
+            Layer(f"layer{i}", size, 1e-3 + 1e-7 * size, 2e-3 + 3e-7 * size, (10, size // 10) if size % 10 == 0 else ())
+            for i, size in enumerate(sizes)
+        )
         names = ("none", "fp16", "topk", "randomk", "threshold", "sidco-e", "sidco-p", "sidco-gp")
         values: dict[str, Any] = {
             "model": "resnet20",

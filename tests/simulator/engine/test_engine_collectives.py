@@ -1,15 +1,24 @@
 """Collectives: every schedule does its job, takes its closed-form time on idle links, and moves the bytes it must."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import collectives as c
-from simulator.network import Topology
-from simulator.timing import Timing, closed_seconds, flow_seconds, idle_times
+from simulator.play import Deadlock, flow_seconds
+from simulator.timing import Timing, closed_seconds, exclusive, idle_times
+from simulator.topology import Fabric, Topology
 
 LATENCY, BANDWIDTH = 5e-5, 1.25e8
+FABRICS = [
+    Fabric(),
+    Fabric(hosts_per_rack=2, uplink=BANDWIDTH / 3),
+    Fabric(hosts_per_rack=2, uplink=BANDWIDTH, racks_per_site=1, site=BANDWIDTH / 10, site_latency=0.01),
+    Fabric(switch=1.5 * BANDWIDTH),
+]
 
 
 def flat(workers):
@@ -60,10 +69,15 @@ def test_closed_forms_agree_with_flows(which, workers, per_host, data):
         sizes = [data.draw(size)] * workers
     else:
         sizes = data.draw(st.lists(size, min_size=workers, max_size=workers))
-    topology = Topology(workers, min(workers, per_host), BANDWIDTH, LATENCY, 5e8, 5e-6)
+    fabric = data.draw(st.sampled_from(FABRICS))
+    slow = data.draw(st.sampled_from([(), (0,), (0, 2)]))
+    topology = Topology(workers, min(workers, per_host), BANDWIDTH, LATENCY, 5e8, 5e-6, fabric=fabric)
+    if slow and max(slow) < topology.hosts:
+        rates = tuple(BANDWIDTH / (3 if host in slow else 1) for host in range(topology.hosts))
+        topology = dataclasses.replace(topology, host_bandwidths=rates)
     closed = closed_seconds(kind, algorithm, sizes, topology)
     if closed is not None:
-        rounds = c.schedule(kind, algorithm, sizes)
+        rounds = c.schedule(kind, algorithm, sizes, topology.workers_per_host)
         assert flow_seconds(rounds, topology) == pytest.approx(closed, rel=1e-9)
 
 
@@ -92,7 +106,7 @@ def test_everybody_hears_from_everybody(workers):
     size = 100.0
     everyone = set(range(workers))
     for algorithm in c.ALLREDUCE:
-        rounds = c.schedule("allreduce", algorithm, [size] * workers)
+        rounds = c.schedule("allreduce", algorithm, [size] * workers, 3)
         assert spread(rounds, workers) == [everyone] * workers, algorithm
     for algorithm in c.ALLGATHER:
         rounds = c.schedule("allgather", algorithm, [size] * workers)
@@ -119,6 +133,8 @@ def test_wire_bytes_of_allreduce(workers, algorithm):
         "ring": 2 * (workers - 1) * size,
         "rabenseifner": 2 * (core - 1) * size + folded,
         "recursive-doubling": core * (core.bit_length() - 1) * size + folded,
+        "hierarchical": 2 * (workers - 1) * size,
+        "parameter-server": 2 * (workers - 1) * size,
     }
     assert total == pytest.approx(inner[algorithm])
     assert Timing(flat(workers), {"allreduce": algorithm}).wire("allreduce", (size,)) == pytest.approx(total / workers)
@@ -128,7 +144,9 @@ def test_in_a_round_a_rank_sends_and_receives_at_most_once():
     for workers in range(2, 13):
         for kind, algorithms in (("allreduce", c.ALLREDUCE), ("allgather", c.ALLGATHER)):
             for algorithm in algorithms:
-                for messages in c.schedule(kind, algorithm, [10.0] * workers):
+                for messages in c.schedule(kind, algorithm, [10.0] * workers, 3):
+                    if algorithm == "parameter-server":
+                        continue
                     assert len(set(messages.source.tolist())) == len(messages.source)
                     assert len(set(messages.target.tolist())) == len(messages.target)
 
@@ -145,3 +163,104 @@ def test_one_worker_exchanges_nothing():
     for kind in ("allreduce", "allgather"):
         assert timing.seconds(kind, (1e9,)) == 0.0
         assert timing.wire(kind, (1e9,)) == 0.0
+
+
+@pytest.mark.parametrize(("workers", "per_host"), [(4, 1), (6, 1), (8, 4), (6, 6)])
+def test_a_parameter_server_on_every_worker_closed_form(workers, per_host):
+    """All push a P-th part to each other and pull one: a host's link carries what its workers send to other hosts."""
+    size, topology = 1e6, Topology(workers, per_host, BANDWIDTH, LATENCY, 5e9, 5e-6)
+    far = per_host * (workers - per_host) * size / workers / BANDWIDTH + LATENCY
+    near = (per_host - 1) * size / workers / 5e9 + 5e-6
+    expected = 2 * (far if topology.hosts > 1 else near)
+    rounds = c.parameter_server(workers, size)
+    assert flow_seconds(rounds, topology) == pytest.approx(expected, rel=1e-9)
+    assert Timing(topology, {"allreduce": "parameter-server"}).seconds("allreduce", (size,)) == pytest.approx(expected)
+
+
+def test_hierarchical_allreduce_closed_form():
+    size, topology = 1e6, Topology(16, 4, BANDWIDTH, LATENCY, 5e9, 5e-6)
+    expected = 2 * 2 * (5e-6 + size / 5e9) + 2 * 3 * (LATENCY + size / 4 / BANDWIDTH)
+    rounds = c.hierarchical_allreduce(16, 4, size)
+    assert exclusive(rounds, topology)
+    assert flow_seconds(rounds, topology) == pytest.approx(expected, rel=1e-9)
+    assert Timing(topology, {"allreduce": "hierarchical"}).seconds("allreduce", (size,)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_gtopk_closed_form_at_powers_of_two(workers):
+    size, work, depth = 8004.0, 1e-4, workers.bit_length() - 1
+    expected = depth * (LATENCY + size / BANDWIDTH + work)
+    sizes = (work, *[size] * workers)
+    assert flow_seconds(c.lists("gtopk", workers, sizes), flat(workers)) == pytest.approx(expected, rel=1e-9)
+    assert Timing(flat(workers)).seconds("gtopk", sizes) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_oktopk_closed_form(workers):
+    told, quotas, share, part, work = 4.0 * workers, 516.0, 804.0, 1604.0, 1e-4
+    expected = 4 * LATENCY + (workers - 1) * (told + quotas + share + part) / BANDWIDTH + work
+    sizes = (work, told, quotas, share, *[part] * workers)
+    assert flow_seconds(c.lists("oktopk", workers, sizes), flat(workers)) == pytest.approx(expected, rel=1e-9)
+    assert Timing(flat(workers)).seconds("oktopk", sizes) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("workers", range(2, 12))
+@pytest.mark.parametrize("kind", ["gtopk", "oktopk"])
+def test_in_the_exchanges_of_lists_everybody_hears_from_everybody(workers, kind):
+    fixed = (0.0,) if kind == "gtopk" else (0.0, 4.0, 4.0, 4.0)
+    rounds = c.lists(kind, workers, (*fixed, *[100.0] * workers))
+    assert spread(rounds, workers) == [set(range(workers))] * workers
+
+
+def test_a_list_merged_with_a_longer_one_is_as_long():
+    sizes = [4.0, 804.0, 4.0, 804.0, 4.0]  # ranks 0, 2 and 4 have no examples; rank 4 is beyond the power of two
+    rounds = c.gtopk(sizes)
+    assert [messages.size.tolist() for messages in rounds] == [[4.0], [4.0, 804.0, 4.0, 804.0], [804.0] * 4, [804.0]]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from(["gtopk", "oktopk"]), st.integers(2, 9), st.integers(1, 3), st.sampled_from(FABRICS), st.data())
+def test_exchanges_of_lists_take_the_time_of_their_flows(kind, workers, per_host, fabric, data):
+    lists = [data.draw(st.floats(4, 1e5))] * workers
+    if data.draw(st.booleans()):
+        lists[-1] = 4.0  # a worker without examples
+    fixed = (1e-4,) if kind == "gtopk" else (1e-4, 4.0 * workers, 516.0, 900.0)
+    topology = Topology(workers, min(workers, per_host), BANDWIDTH, LATENCY, 5e8, 5e-6, fabric=fabric)
+    sizes = (*fixed, *lists)
+    expected = flow_seconds(c.lists(kind, workers, sizes), topology)
+    assert Timing(topology).seconds(kind, sizes) == pytest.approx(expected, rel=1e-9)
+
+
+def test_exclusive_knows_where_messages_can_meet():
+    rounds = c.ring_allreduce(8, 1e6)
+    assert exclusive(rounds, Topology(8, 4, BANDWIDTH, LATENCY, 5e9, 5e-6))  # one flow a host's link
+    assert exclusive(rounds, Topology(8, 1, BANDWIDTH, LATENCY, 5e9, 5e-6, fabric=FABRICS[1]))
+    assert not exclusive(rounds, Topology(8, 1, BANDWIDTH, LATENCY, 5e9, 5e-6, fabric=FABRICS[3]))
+    assert not exclusive(c.bruck_allgather([1.0] * 8), Topology(8, 4, BANDWIDTH, LATENCY, 5e9, 5e-6))
+    assert not exclusive([c.all_to_all([1.0] * 3)], flat(3))
+
+
+def test_an_oversubscribed_core_and_a_wan_are_the_bottleneck_of_a_ring():
+    size = 1e6
+    core = dataclasses.replace(flat(8), fabric=FABRICS[1])
+    assert Timing(core).seconds("allreduce", (size,)) == pytest.approx(14 * (LATENCY + size / 8 / (BANDWIDTH / 3)))
+    wan = dataclasses.replace(flat(8), fabric=FABRICS[2])
+    slow = 14 * (LATENCY + 0.01 + size / 8 / (BANDWIDTH / 10))
+    assert Timing(wan).seconds("allreduce", (size,)) == pytest.approx(slow)
+
+
+def test_a_full_switch_is_shared_by_all_that_goes_through_it():
+    topology = dataclasses.replace(flat(4), fabric=Fabric(switch=1.5 * BANDWIDTH))
+    expected = 6 * (LATENCY + 4 * 1e6 / 4 / (1.5 * BANDWIDTH))  # four flows a round, each a fourth of the vector
+    assert Timing(topology).seconds("allreduce", (1e6,)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_deadlock_names_who_waits_for_whom():
+    """Two ranks that both want to send first to each other, over links that hold nothing: each waits for the other."""
+    rank = np.array([0]), np.array([1])
+    rounds = [c.Round(rank[0], rank[1], np.array([10.0])), c.Round(rank[1], rank[0], np.array([10.0]))]
+    assert flow_seconds(rounds, flat(2)) > 0
+    with pytest.raises(Deadlock) as error:
+        flow_seconds(rounds, flat(2), turns=[[0, 1], [1, 0]])
+    said = "rank 0 waits to send to rank 1 in round 0; rank 1 waits to send to rank 0 in round 1"
+    assert str(error.value) == f"deadlock: {said}"

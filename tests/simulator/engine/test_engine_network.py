@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from simpy.events import AllOf
 
 from simulator.clock import Clock
-from simulator.network import FEW, Network, Topology, few_max_min, max_min
+from simulator.network import FEW, Network, few_max_min, max_min
+from simulator.topology import Topology
 
 
 def topology(workers=4, per_host=1, bandwidth=1000.0, latency=0.5):
