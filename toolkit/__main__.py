@@ -20,6 +20,7 @@ COMMANDS = {
     "describe": ("toolkit.models.describe:main", "tensors, sizes and FLOPs of a network"),
     "capture": ("toolkit.gradients.capture:main", "save the gradients of a real run into grads/"),
     "gradstats": ("toolkit.gradients.gradstats:main", "fit and plot the distributions of saved gradients"),
+    "quality": ("toolkit.gradients.quality:main", "how well SIDCo's thresholds hit the count"),
     "convergence": ("toolkit.studies.convergence:main", "under mpirun: loss of compressed over dense training"),
     "microbench": ("toolkit.gradients.microbench:main", "time compressors on saved or synthetic gradients"),
 }

@@ -144,6 +144,19 @@ def test_gradstats_tells_the_counts_of_each_estimator(tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"made_laplace_r0_{kind}.png").stat().st_size > 10_000
 
 
+def test_gradstats_makes_the_steps_itself(tmp_path: Path) -> None:
+    experiment = tmp_path / "small.toml"
+    experiment.write_text('[model]\nname = "fcn5"\nhidden = 16\n[data]\nname = "digits"\n')
+    options = ["--live", str(experiment), "--steps", "12", "--methods", "sidco-e", "--densities", "0.05"]
+    assert gradstats.main([*options, "--out", str(tmp_path / "out")]) == 0
+    rows = [row for row in read_csv(tmp_path / "out" / "gradstats.csv") if row["method"]]
+    assert [int(row["iteration"]) for row in rows] == list(range(12))
+    assert {row["method"] for row in rows} == {"sidco-e"}, "with feedback, stages adapt"
+    assert (tmp_path / "out" / "digits_fcn5_r0_counts.png").exists()
+    with pytest.raises(UserError, match="--steps 0"):
+        gradstats.main([*options, "--steps", "0", "--out", str(tmp_path / "out")])
+
+
 def test_gradstats_refuses_what_has_no_distribution(tmp_path: Path) -> None:
     first = GradientFile("d", "m", 0, 0, tmp_path)
     store.save(first, np.array([1.0, np.nan], np.float32))

@@ -3,7 +3,8 @@
 For every gradient (or, with --feedback, for gradient plus residual of a compressed run that is replayed on the saved
 gradients in their order): the Kolmogorov distance of each fit to the magnitudes, and k̂/k, the achieved over the wanted
 count, of every estimator, as in the SIDCo paper's figures of fitting. Without feedback every file stands for itself and
-SIDCo runs with 1, 2, 3 and 4 stages; with feedback its stages adapt from file to file, so give it consecutive steps.
+SIDCo runs with 1, 2, 3 and 4 stages; with feedback its stages adapt from file to file, so give it consecutive steps, or
+let it make them: --live EXPERIMENT trains that network here, dense, and studies each of its steps with feedback.
 Writes gradstats.csv and, a series, a figure of histograms and one of k̂/k.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,14 +27,19 @@ from rich.table import Table
 from toolkit.compression import Compressor, Context, create, fits
 from toolkit.compression.fits import FITS
 from toolkit.errors import UserError
-from toolkit.experiment import CompressionSection
+from toolkit.experiment import CompressionSection, load
 from toolkit.gradients import figures, store
 from toolkit.gradients.capture import parse_numbers
+from toolkit.gradients.live import save_real
 from toolkit.gradients.microbench import parse_densities
 from toolkit.gradients.store import GradientFile
 from toolkit.registry import COMPRESSORS, check_name
 
-ESTIMATORS = tuple(name for name, entry in COMPRESSORS.items() if not entry.exact_count and name != "threshold")
+ESTIMATORS = tuple(
+    name
+    for name, entry in COMPRESSORS.items()
+    if entry.wire == "sparse" and not entry.exact_count and name != "threshold"
+)
 DRAWN = 4_000  # magnitudes that a distance is computed on, evenly taken from the sorted ones: exact to 1 in 4000
 
 
@@ -44,6 +51,10 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--densities", default="0.1,0.01,0.001", help="default 0.1,0.01,0.001")
     parser.add_argument("--methods", default=",".join(ESTIMATORS), help="default " + ",".join(ESTIMATORS))
     parser.add_argument("--feedback", action="store_true", help="replay error feedback over the files of a series")
+    parser.add_argument(
+        "--live", metavar="FILE", help="study the steps of this experiment, trained here, with feedback"
+    )
+    parser.add_argument("--steps", type=int, default=200, help="steps of --live (default 200)")
     parser.add_argument("--stages", help="SIDCo's stages: 1,2,3,4, and 0 adapts them (default: 0 with --feedback)")
     parser.add_argument("--out", type=Path, default=Path("runs/gradstats"), help="folder (default runs/gradstats)")
     return parser.parse_args(argv)
@@ -110,11 +121,22 @@ def study(files: list[GradientFile], args: argparse.Namespace) -> Iterator[dict[
 
 def main(argv: list[str]) -> int:
     args = arguments(argv)
+    args.feedback = args.feedback or bool(args.live)
     _sections(args)  # a wrong option is told before anything is read
+    if not args.live:
+        return study_all(store.find(args.grads), args)
+    if args.steps < 1:
+        raise UserError(f"--steps {args.steps}: at least 1 is wanted")
+    with tempfile.TemporaryDirectory() as folder:
+        return study_all(save_real(load(args.live), args.steps, Path(folder)), args)
+
+
+def study_all(found: list[GradientFile], args: argparse.Namespace) -> int:
+    """Tables, figures and the CSV of every series."""
     args.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     console = Console() if Console().is_terminal else Console(width=120)
-    for series, files in store.by_series(store.find(args.grads)).items():
+    for series, files in store.by_series(found).items():
         mine = list(study(files, args))
         rows += mine
         _print(console, series, mine, args)
