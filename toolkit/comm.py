@@ -59,11 +59,13 @@ class Channel:
         return int(status.Get_source()), received
 
     def flush(self) -> None:
-        """Wait until everything posted has left."""
-        with self._lock:
-            while not all(request.Test() for request, _ in self._sent):
-                time.sleep(POLL_INTERVAL_S)
-            self._sent = []
+        """Wait until everything posted has left; other threads may go on posting meanwhile."""
+        while True:
+            with self._lock:
+                self._sent = [(open_, buffer) for open_, buffer in self._sent if not open_.Test()]
+                if not self._sent:
+                    return
+            time.sleep(POLL_INTERVAL_S)
 
     def close(self) -> None:
         """All ranks together, after everything sent was taken."""
