@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from toolkit import registry
 from toolkit.experiment import Experiment
+from toolkit.sections.offload import IN_MEMORY
 
 
 def unmodelled(experiment: Experiment) -> list[str]:
@@ -16,4 +17,6 @@ def unmodelled(experiment: Experiment) -> list[str]:
         notes.append("every worker's region holds its share of every list, so that Ok-Topk evens nothing out")
     if section.name == "powersgd":
         notes.append("what powersgd computes between its rounds is charged as part of compress")
+    if experiment.offload.method != IN_MEMORY:
+        notes.append(f"offload.method '{experiment.offload.method}' is charged as {IN_MEMORY}; 'plan' simulates it")
     return notes

@@ -33,3 +33,8 @@ def test_each_is_named(settings, word):
 def test_what_is_modelled_needs_no_note(settings):
     assert unmodelled(parse({"compression": settings}, "test")) == []
     assert unmodelled(Experiment()) == []
+
+
+def test_offloading_is_simulated_by_other_commands():
+    (note,) = unmodelled(parse({"offload": {"method": "l2l"}}, "test"))
+    assert "'plan' simulates it" in note
