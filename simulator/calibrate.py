@@ -7,6 +7,7 @@ compressors, densities, batch sizes and numbers of workers together pin down mor
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from simulator.computefit import fit_compute
 from simulator.fitting import fit_nonnegative, trimmed_mean
+from simulator.linkfit import fit_links
 from simulator.netfit import fit_network
 from simulator.observe import (
     CallPoint,
@@ -25,8 +27,10 @@ from simulator.observe import (
     load_run,
     merge_points,
     observe_exchanges,
+    observe_steps,
     optimize_points,
 )
+from simulator.paced import device_layers
 from simulator.profile import Cost, Profile
 from toolkit.errors import UserError
 
@@ -36,17 +40,16 @@ COST_PRIOR = (2e-5, 1e-9, 5e-9)  # seconds a call, an element, an entry, on one 
 
 
 def calibrate(runs: Sequence[Run]) -> Profile:
-    """Fit a profile to runs of one network. UserError where they do not belong together."""
+    """Fit a profile to runs of one network, or to paced runs of any. UserError where they do not belong together."""
+    if not runs:
+        raise UserError("calibrate: at least one run folder is wanted")
+    if all(run.paced for run in runs):
+        return _calibrate_paced(runs)
     _check_same(runs)
     first = runs[0]
     compute = fit_compute(runs)
     relaxed = [1.0 / run.stretch / pace for run, pace in zip(runs, compute.pace, strict=True)]
-    compress, merge, optimize, notes = _costs(runs, [compute.stretch * factor for factor in relaxed])
-    seen = [(e, factor) for run, factor in zip(runs, relaxed, strict=True) for e in observe_exchanges(run)]
-    exchanges, factors = [e for e, _ in seen], [factor for _, factor in seen]
-    network, network_note = fit_network(exchanges, factors, first.experiment.cluster.cycle_time)
-    named = [{"name": run.name, "trace_sha256": run.digest} for run in runs]
-    return Profile(
+    profile = Profile(
         model=first.experiment.model.name,
         batch_size=compute.batch_size,
         source="measured",
@@ -57,19 +60,64 @@ def calibrate(runs: Sequence[Run]) -> Profile:
         compute_cv=compute.spread[0],
         slice_s=compute.spread[1],
         fixed_share=compute.fixed_share,
+        host=_host(first, compute.stretch),
+        fits={"compute": compute.note},
+    )
+    return _with_software(profile, runs, relaxed, compute.stretch)
+
+
+def _calibrate_paced(runs: Sequence[Run]) -> Profile:
+    """What paced runs show: everything but compute, brought to one rank a core; the layers are those of the first."""
+    first = runs[0]
+    relaxed = [1.0 / run.stretch for run in runs]
+    step, note = _step_cost(runs, relaxed)
+    profile = Profile(
+        model=first.experiment.model.name,
+        batch_size=first.experiment.data.batch_size,
+        source="measured",
+        examples=int(first.header["examples"]),
+        layers=device_layers(first.experiment, str(first.folder / "config.toml")),
+        step_s=step.call_s,
+        step_element_s=step.element_s,
+        host={**_host(first, 1.0), "ranks": first.cores or 1},
+        fits={"step": note},
+    )
+    return _with_software(profile, runs, relaxed, 1.0)
+
+
+def _with_software(profile: Profile, runs: Sequence[Run], relaxed: Sequence[float], stretch: float) -> Profile:
+    """The profile with the costs of compression, exchanges, merging and optimizing that all runs show together."""
+    compress, merge, optimize, notes = _costs(runs, [stretch * factor for factor in relaxed])
+    seen = [(e, factor) for run, factor in zip(runs, relaxed, strict=True) for e in observe_exchanges(run)]
+    cycle = runs[0].experiment.cluster.cycle_time
+    near = [(e, factor) for e, factor in seen if not e.rate]
+    far = [(e, factor) for e, factor in seen if e.rate]
+    network, network_note = fit_network([e for e, _ in near], [factor for _, factor in near], cycle)
+    links, links_note = fit_links([e for e, _ in far], [factor for _, factor in far], cycle)
+    named = [{"name": run.name, "trace_sha256": run.digest} for run in runs]
+    fits = {**profile.fits, **notes, "network": network_note, "links": links_note, "runs": named}
+    return dataclasses.replace(
+        profile,
         compress=compress,
         merge=merge,
         optimize=optimize,
         achieved=_achieved(runs),
         network=network,
-        host=_host(first, compute.stretch),
-        fits={"compute": compute.note, **notes, "network": network_note, "runs": named},
+        links=links,
+        fits=fits,
     )
 
 
+def _step_cost(runs: Sequence[Run], relaxed: Sequence[float]) -> tuple[Cost, dict[str, Any]]:
+    """What a step needs beside its spans: a part of its own and one for each parameter (zeroing its gradient)."""
+    points = []
+    for run, factor in zip(runs, relaxed, strict=True):
+        elements = sum(size for _, size in run.tensors)
+        points += [CallPoint(elements, 0, float(rest) * factor) for rest in observe_steps(run).rest]
+    return fit_cost(points)
+
+
 def _check_same(runs: Sequence[Run]) -> None:
-    if not runs:
-        raise UserError("calibrate: at least one run folder is wanted")
     first = runs[0]
     for run in runs[1:]:
         for section, name in (("model", "name"), ("data", "name"), ("data", "sequence")):
@@ -163,18 +211,21 @@ def wide_console() -> Console:
 
 def show(profile: Profile, console: Console) -> None:
     """Print the constants of a profile, each with its standard error and the number of observations behind it."""
-    host, note = profile.host, profile.fits["compute"]
+    host, note = profile.host, profile.fits.get("compute")
     console.print(
         f"{profile.model}, batch {profile.batch_size}, {profile.elements:,} parameters; "
         f"{host.get('ranks')} ranks on {host.get('cores')} cores",
         highlight=False,
     )
     table = Table("constant", "value", "standard error", "residual", "n", pad_edge=False)
-    row = (f"{note['seconds_per_step'] * 1e3:.2f} ms", f"± {note['standard_error'] * 1e3:.2g} ms")
-    table.add_row("forward + backward", *row, f"{note['relative_residual']:.1%}", str(note["observations"]))
-    fixed = f"{profile.fixed_share:.0%}" if len(note["batch_sizes"]) > 1 else "unknown: one batch size"
-    table.add_row("  of it at any batch size", fixed)
-    table.add_row("data", f"{profile.data_s * 1e3:.3g} ms")
+    if note:
+        row = (f"{note['seconds_per_step'] * 1e3:.2f} ms", f"± {note['standard_error'] * 1e3:.2g} ms")
+        table.add_row("forward + backward", *row, f"{note['relative_residual']:.1%}", str(note["observations"]))
+        fixed = f"{profile.fixed_share:.0%}" if len(note["batch_sizes"]) > 1 else "unknown: one batch size"
+        table.add_row("  of it at any batch size", fixed)
+        table.add_row("data", f"{profile.data_s * 1e3:.3g} ms")
+    else:
+        table.add_row("forward + backward", "paced by the device")
     table.add_row("rest of a step", f"{profile.step_s * 1e3:.3g} ms")
     if profile.slice_s:
         table.add_row("spread of workers that share cores", f"{profile.slice_s * 1e3:.3g} ms")
@@ -188,6 +239,8 @@ def show(profile: Profile, console: Console) -> None:
     for name, ratio in profile.achieved.items():
         table.add_row(f"achieved density {name}", f"{ratio:.3f}")
     console.print(table)
+    if not note:
+        return
     slowest = max(note["pace_of_runs"]) / min(note["pace_of_runs"])
     if slowest > BUSY:
         console.print(f"[yellow]warning[/]: {busy_warning(slowest)}", highlight=False)

@@ -64,9 +64,25 @@ class Run:
         return max(1, len(set(named)) if isinstance(named, list) else int(named))
 
     @property
+    def sharers(self) -> float:
+        """Ranks that share a machine's cores; hosts of an emulated cluster are on one machine."""
+        return float(self.header.get("core_sharers") or self.workers / self.hosts)
+
+    @property
     def stretch(self) -> float:
-        """How much longer computing takes because the ranks of a host outnumber its cores; at least 1."""
-        return max(1.0, self.workers / self.hosts / self.cores) if self.cores else 1.0
+        """How much longer computing takes because the ranks of a machine outnumber its cores; at least 1."""
+        return max(1.0, self.sharers / self.cores) if self.cores else 1.0
+
+    @property
+    def paced(self) -> bool:
+        """Whether forward and backward were slept through (toolkit/pace.py)."""
+        return self.experiment.run.compute == "paced"
+
+    @property
+    def link_rate(self) -> float:
+        """bytes/s that the experiment file says of the slowest host's link; 0 on one host."""
+        cluster = self.experiment.cluster
+        return min(self.experiment.faults.link_rates(self.hosts, cluster.bandwidth)) if self.hosts > 1 else 0.0
 
     @property
     def tensors(self) -> list[tuple[str, int]]:
@@ -272,7 +288,8 @@ class Exchanged:
     """One exchange whose duration is known: from when it could start to the completion that a blocked rank saw.
 
     bytes: (workers,) of each rank. queued: it began right after another one, without waiting for a cycle. cached: its
-    sizes are the same in every step, so Horovod does not negotiate them anew.
+    sizes are the same in every step, so Horovod does not negotiate them anew. rate: bytes/s of the slowest link between
+    hosts, 0 on one host.
     """
 
     wire: str
@@ -281,6 +298,7 @@ class Exchanged:
     seconds: float
     queued: bool
     cached: bool
+    rate: float = 0.0
 
 
 def observe_exchanges(run: Run) -> list[Exchanged]:
@@ -311,7 +329,8 @@ def observe_exchanges(run: Run) -> list[Exchanged]:
                 sizes = tuple(s.bytes for s in spans)
                 wire = wires.get(key, "dense")
                 cached = wire == "dense" or registry.COMPRESSORS[run.experiment.compression.name].exact_count
-                observed.append(Exchanged(wire, run.workers, sizes, end - start, earliest > ready[key], cached))
+                queued = earliest > ready[key]
+                observed.append(Exchanged(wire, run.workers, sizes, end - start, queued, cached, run.link_rate))
             earliest = latest = end
         else:
             earliest, latest = start, min(s.end for s in spans)

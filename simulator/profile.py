@@ -65,18 +65,36 @@ class NetworkFit:
 
 
 @dataclass(frozen=True)
+class LinkFit:
+    """What links between hosts come to, measured on several of them.
+
+    latency_s: of one message, software included; efficiency: share of a link's rate that payloads get; byte_s: seconds
+    that software adds a byte, whatever the rate; cycle_s, call_s, coordinate_s: as in NetworkFit. Software costs are
+    brought to one rank a core.
+    """
+
+    latency_s: float
+    efficiency: float
+    cycle_s: float
+    call_s: float = 0.0
+    coordinate_s: float = 0.0
+    byte_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything the simulator knows about computation.
 
     examples: size of the training set (sets the steps of an epoch). data_s: loading a micro-batch. step_s: what a step
-    needs beside its spans (Python, the loss, zeroing gradients). compute_cv: relative standard deviation of one
+    needs beside its spans (Python, the loss, zeroing gradients), step_element_s: what it needs besides for each
+    parameter, where runs of several networks tell the two apart. compute_cv: relative standard deviation of one
     worker's compute time from step to step, with a core to itself. slice_s: what sharing cores adds to that, in seconds
     whatever the step's length (the scheduler's time slices); it holds only where workers outnumber cores. fixed_share:
     part of forward and backward at `batch_size` that a smaller batch does not save (starting operators, reading
     weights). compress and optimize are keyed by the experiment's names, merge by wire ("dense", "sparse"; entry_s per
     entry received from all ranks together). achieved: achieved/wanted density of a compressor. network: of the measured
-    host, its software costs brought to one rank a core. fits: for each fitted constant its standard error, residual and
-    number of observations.
+    host, its software costs brought to one rank a core. links: of the measured hosts to each other. fits: for each
+    fitted constant its standard error, residual and number of observations.
     """
 
     model: str
@@ -86,6 +104,7 @@ class Profile:
     layers: tuple[Layer, ...]
     data_s: float = 0.0
     step_s: float = 0.0
+    step_element_s: float = 0.0
     compute_cv: float = 0.0
     slice_s: float = 0.0
     fixed_share: float = 0.0
@@ -94,6 +113,7 @@ class Profile:
     optimize: dict[str, Cost] = field(default_factory=dict)
     achieved: dict[str, float] = field(default_factory=dict)
     network: NetworkFit | None = None
+    links: LinkFit | None = None
     host: dict[str, Any] = field(default_factory=dict)
     fits: dict[str, Any] = field(default_factory=dict)
 
@@ -142,7 +162,7 @@ def from_json(document: Any, source: str) -> Profile:
     layers = content["layers"]
     if not isinstance(layers, list) or not layers:
         raise UserError(f"{where} layers = {layers!r}: a list with at least one layer is wanted")
-    network = content.get("network")
+    network, links = content.get("network"), content.get("links")
     return Profile(
         model=registry.check_name(f"{where} model", _text(content["model"], f"{where} model"), registry.MODELS),
         batch_size=_whole(content["batch_size"], f"{where} batch_size", low=1),
@@ -151,6 +171,7 @@ def from_json(document: Any, source: str) -> Profile:
         layers=tuple(_layer(row, f"{where} layers[{i}]") for i, row in enumerate(layers)),
         data_s=_number(content.get("data_s", 0.0), f"{where} data_s"),
         step_s=_number(content.get("step_s", 0.0), f"{where} step_s"),
+        step_element_s=_number(content.get("step_element_s", 0.0), f"{where} step_element_s"),
         compute_cv=_number(content.get("compute_cv", 0.0), f"{where} compute_cv"),
         slice_s=_number(content.get("slice_s", 0.0), f"{where} slice_s"),
         fixed_share=_number(content.get("fixed_share", 0.0), f"{where} fixed_share", most=1.0),
@@ -159,6 +180,7 @@ def from_json(document: Any, source: str) -> Profile:
         optimize=_costs(content.get("optimize", {}), f"{where} optimize", registry.OPTIMIZERS),
         achieved=_achieved(content.get("achieved", {}), f"{where} achieved"),
         network=None if network is None else _network(network, f"{where} network"),
+        links=None if links is None else _links(links, f"{where} links"),
         host=_table(content.get("host", {}), f"{where} host"),
         fits=_table(content.get("fits", {}), f"{where} fits"),
     )
@@ -242,4 +264,16 @@ def _network(row: Any, where: str) -> NetworkFit:
         cycle_s=_number(row["cycle_s"], f"{where}.cycle_s", above=0.0),
         call_s=_number(row.get("call_s", 0.0), f"{where}.call_s"),
         coordinate_s=_number(row.get("coordinate_s", 0.0), f"{where}.coordinate_s"),
+    )
+
+
+def _links(row: Any, where: str) -> LinkFit:
+    _keys(_table(row, where), LinkFit, where)
+    return LinkFit(
+        latency_s=_number(row["latency_s"], f"{where}.latency_s"),
+        efficiency=_number(row["efficiency"], f"{where}.efficiency", above=0.0),
+        cycle_s=_number(row["cycle_s"], f"{where}.cycle_s", above=0.0),
+        call_s=_number(row.get("call_s", 0.0), f"{where}.call_s"),
+        coordinate_s=_number(row.get("coordinate_s", 0.0), f"{where}.coordinate_s"),
+        byte_s=_number(row.get("byte_s", 0.0), f"{where}.byte_s"),
     )

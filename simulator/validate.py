@@ -24,6 +24,8 @@ from simulator.fitting import trimmed_mean
 from simulator.job import simulate
 from simulator.observe import Run, load_run, observe_steps
 from simulator.profile import Profile
+from simulator.replica import where_it_ran
+from toolkit import units
 from toolkit.errors import UserError
 from toolkit.trace import RankSteps, Result, summarize
 
@@ -75,13 +77,16 @@ class Summary:
 
 def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
     """Simulate one run's own experiment on the measured host. UserError where the profile is of something else."""
-    if profile.network is None and run.workers > 1:
+    if run.hosts > 1 and profile.links is None:
+        raise UserError("validate: the profile has no links between hosts: calibrate it from runs on several hosts")
+    if run.hosts == 1 and run.workers > 1 and profile.network is None:
         raise UserError("validate: the profile has no network of a measured host: calibrate it from runs of 2 ranks")
     real = measured(run)
+    experiment, there = where_it_ran(run, profile)
     simulated = simulate(
-        run.experiment,
-        whole_steps(run, on_host_of(run, profile)),
-        host_network=run.workers > 1,
+        experiment,
+        whole_steps(run, there),
+        host_network=run.workers > 1 and run.hosts == 1,
         source=str(run.folder / "config.toml"),
     )
     return Comparison(
@@ -107,6 +112,9 @@ def label_of(run: Run) -> str:
     words += [f"×{pipeline.accumulation}"] if pipeline.accumulation > 1 else []
     words += [f"by {section.granularity}"] if section.granularity != "merged" else []
     words += [] if pipeline.overlap else ["no overlap"]
+    words += [f"{run.hosts} hosts, {units.render('rate', run.experiment.cluster.bandwidth)}"] if run.hosts > 1 else []
+    words += ["slow worker"] if run.experiment.faults.slow_worker else []
+    words += ["slow link"] if run.experiment.faults.slow_link else []
     return ", ".join(words)
 
 
@@ -137,21 +145,6 @@ def whole_steps(run: Run, profile: Profile) -> Profile:
         return profile
     size = run.workers * run.experiment.data.batch_size * run.experiment.pipeline.accumulation
     return dataclasses.replace(profile, examples=-(-profile.examples // size) * size)
-
-
-def on_host_of(run: Run, profile: Profile) -> Profile:
-    """The profile with software costs of exchanges as they are when this run's ranks share the cores."""
-    network = profile.network
-    if network is None:
-        return profile
-    shared = dataclasses.replace(
-        network,
-        latency_s=network.latency_s * run.stretch,
-        bandwidth=network.bandwidth / run.stretch,
-        call_s=network.call_s * run.stretch,
-        coordinate_s=network.coordinate_s * run.stretch,
-    )
-    return dataclasses.replace(profile, network=shared)
 
 
 def summary(rows: Sequence[Comparison]) -> Summary | None:
