@@ -50,7 +50,10 @@ def main(args: argparse.Namespace) -> int:
         write_csv(args.csv, outcome)
     if args.plot:
         module.draw(cells, args.plot)
-    show(module.TITLE, module.SOURCE, outcome)
+    if hasattr(module, "show"):
+        module.show(outcome)
+    else:
+        show(module.TITLE, module.SOURCE, outcome)
     console().print(f"simulated in {time.perf_counter() - began:.1f} s")
     return 0
 

@@ -111,7 +111,7 @@ class Outcome:
 
 def request(module: ModuleType, name: str, overrides: Sequence[str], seed: int | None, file: str | None) -> Request:
     """Load a study's experiment file, or `file`; overrides of [study] go to the study's own keys. UserError."""
-    path = Path(file) if file else FOLDER / f"{name}.toml"
+    path = Path(file) if file else getattr(module, "FILE", FOLDER / f"{name}.toml")
     own: list[str] = []
     others: list[str] = []
     for override in overrides:
