@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import platform
-import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
-from simpy.events import AllOf, Event
 
 from simulator import fast
 from simulator.clock import Clock
@@ -128,19 +128,33 @@ def sweep() -> Figure:
 
 def flows(count: int = 20_000, hosts: int = 256) -> Figure:
     """Messages between random hosts at random times, sharing their links."""
-    chance, clock = random.Random(1), Clock()
+    chance, clock = np.random.default_rng(1), Clock()
     network = Network(clock, Topology(hosts, 1, 1e9, 0.0, 1e9, 0.0))
-    sent: list[Event] = []
+    starts = np.cumsum(chance.exponential(1e-3, count)).tolist()
+    source = chance.integers(0, hosts, count)
+    target = (source + chance.integers(1, hosts, count)) % hosts
+    sizes = chance.exponential(1e7, count).tolist()
+    rows = iter(zip(starts, source.tolist(), target.tolist(), sizes, strict=True))
+    done, left = clock.event(), count
 
-    def arrivals() -> Generator[Event, None, None]:
-        for _ in range(count):
-            yield clock.timeout(chance.expovariate(1000.0))
-            source, target = chance.sample(range(hosts), 2)
-            sent.append(network.send(source, target, chance.expovariate(1e-7)))
+    def sent() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            done.succeed()
+
+    def arrive(source: int, target: int, size: float) -> None:
+        network.start(network.topology.route(source, target), size, sent)
+        following()
+
+    def following() -> None:
+        row = next(rows, None)
+        if row is not None:
+            network.later(row[0], partial(arrive, *row[1:]))
 
     def whole() -> None:
-        clock.run(until=clock.process(arrivals()))
-        clock.run(until=AllOf(clock, sent))
+        following()
+        clock.run(until=done)
 
     seconds = timed(whole)
     return Figure(f"{count} flows over {2 * hosts} links", seconds, count / seconds, "flows/s")

@@ -6,6 +6,7 @@ ticks, so a last bit would turn into a whole cycle: the engines keep exact times
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappush
 from typing import Any
 
@@ -13,6 +14,16 @@ import simpy
 from simpy.events import NORMAL, Event
 
 LATE = 2  # after everything else that happens at the same time
+
+
+class _Call:
+    """As much of an event as SimPy needs to call somebody: no process can wait for it, so that it costs little."""
+
+    __slots__ = ("callbacks",)
+    _ok, _value = True, None
+
+    def __init__(self, callback: Callable[[object], None]) -> None:
+        self.callbacks = [callback]
 
 
 class Clock(simpy.Environment):
@@ -28,3 +39,8 @@ class Clock(simpy.Environment):
         queue: list[Any] = self._queue
         heappush(queue, (time, priority, next(self._eid), event))
         return event
+
+    def call(self, time: float, callback: Callable[[object], None], priority: int = NORMAL) -> None:
+        """Call somebody at `time`, which must not be past."""
+        queue: list[Any] = self._queue
+        heappush(queue, (time, priority, next(self._eid), _Call(callback)))

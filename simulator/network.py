@@ -77,10 +77,10 @@ class Flow:
     route: Route
     left: float
     sent: Callable[[], None]
+    began: float
+    since: float
     rate: float = -1.0
-    since: float = 0.0
     version: int = 0
-    began: float = 0.0
 
 
 class Network:
@@ -101,6 +101,7 @@ class Network:
         self._agenda: list[tuple[float, int, Any, int]] = []  # what ends or arrives when, oldest first
         self._number = count()
         self._awake = INFINITE  # when the next waking is due
+        self._busy = False  # whether this is a waking
 
     @property
     def capacity(self) -> NDArray[np.float64]:
@@ -127,16 +128,35 @@ class Network:
 
         With size inf it lasts until `cancel`.
         """
-        flow = Flow(route, size, sent, since=self.clock.now, began=self.clock.now)
+        now, alone = self.clock.now, True
+        flow = Flow(route, size, sent, now, now)
         if size <= 0:
-            self.later(self.clock.now, sent)
+            self.later(now, sent)
             return flow
         for link in route:
-            self._on[link][flow] = None
+            on = self._on[link]
+            if on:
+                alone = False
+            on[flow] = None
             if size < INFINITE:
                 self._moved[link] += size
-        self._settle_later(route)
+        if alone:  # nobody else's rate changes
+            self._wake_at(self._run_at(flow, min([self._plain[link] for link in route]), now))
+        else:
+            self._settle_later(route)
         return flow
+
+    def _run_at(self, flow: Flow, rate: float, now: float) -> float:
+        """Give a flow another rate; returns when it ends."""
+        if flow.rate > 0:
+            flow.left -= flow.rate * (now - flow.since)
+        flow.rate, flow.since = rate, now
+        flow.version += 1
+        if flow.left == INFINITE or rate <= 0:
+            return INFINITE
+        end = now + flow.left / rate if flow.left > 0 else now
+        heappush(self._agenda, (end, next(self._number), flow, flow.version))
+        return end
 
     def later(self, time: float, what: Callable[[], Any]) -> None:
         """Call `what` at `time`."""
@@ -168,33 +188,45 @@ class Network:
         self._leave(flow)
 
     def _wake_at(self, time: float) -> None:
-        if time < self._awake:
+        if time < self._awake and not self._busy:
             self._awake = time
-            self.clock.at(time).callbacks.append(self._happen)
+            self.clock.call(time, self._happen)
 
-    def _happen(self, _: Event) -> None:
+    def _happen(self, _: object) -> None:
         """All that is due: flows end, messages arrive."""
         now, agenda = self.clock.now, self._agenda
         if self._awake > now:
             return  # what this waking was for has been dealt with
+        self._busy = True
         while agenda and agenda[0][0] <= now:
             what, version = heappop(agenda)[2:]
             if version < 0:
                 what()
             elif version == what.version:  # else its rate has changed since
                 self._leave(what)
-        self._awake = INFINITE
+        if self._changed:
+            if self.clock.peek() > now:  # nobody else starts or ends anything now
+                self._settle()
+            else:
+                self._settle_when_all_is_said()
         while agenda and agenda[0][3] >= 0 and agenda[0][2].version != agenda[0][3]:
             heappop(agenda)
+        self._busy, self._awake = False, INFINITE
         if agenda:
             self._wake_at(agenda[0][0])
 
     def _settle_later(self, links: Sequence[int]) -> None:
         # all flows that start or end at one time are settled together, once
-        if not self._changed:
-            self.clock.at(self.clock.now, priority=LATE).callbacks.append(self._settle)
+        if not self._changed and not self._busy:
+            self._settle_when_all_is_said()
         for link in links:
             self._changed[link] = None
+
+    def _settle_when_all_is_said(self) -> None:
+        self.clock.call(self.clock.now, self._settle_now, LATE)
+
+    def _settle_now(self, _: object) -> None:
+        self._settle()
 
     def _leave(self, flow: Flow) -> None:
         shared = False
@@ -208,21 +240,13 @@ class Network:
         if shared:  # else nobody is there to take its place
             self._settle_later(flow.route)
 
-    def _settle(self, _: Event) -> None:
+    def _settle(self) -> None:
         flows = self._touched()
         self._changed = {}
-        now, agenda = self.clock.now, self._agenda
-        first = INFINITE
+        now, first = self.clock.now, INFINITE
         for flow, rate in zip(flows, self._rates(flows), strict=True):
             if rate != flow.rate:  # an unchanged rate keeps its end, so that no rounding piles up
-                if flow.rate > 0:
-                    flow.left -= flow.rate * (now - flow.since)
-                flow.rate, flow.since = rate, now
-                flow.version += 1
-                if flow.left < INFINITE and rate > 0:
-                    end = now + max(0.0, flow.left) / rate
-                    first = min(first, end)
-                    heappush(agenda, (end, next(self._number), flow, flow.version))
+                first = min(first, self._run_at(flow, rate, now))
         self._wake_at(first)
 
     def _rates(self, flows: list[Flow]) -> list[float]:
@@ -233,7 +257,8 @@ class Network:
         routes = [flow.route for flow in flows]
         longest = max(map(len, routes))
         padded = np.array([route + (-1,) * (longest - len(route)) for route in routes])
-        return [float(rate) for rate in max_min(padded, self.capacity)]
+        rates: list[float] = max_min(padded, self.capacity).tolist()
+        return rates
 
     def _touched(self) -> list[Flow]:
         """Flows whose rate the changed links can have changed: those joined to them by shared links."""

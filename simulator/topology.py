@@ -86,7 +86,7 @@ class Topology:
         per_site = self.fabric.racks_per_site
         return -(-self.racks // per_site) if per_site else 1
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether hosts' links and workers' ports are all that there is."""
         return self.fabric.switch <= 0 and self.racks == 1
@@ -130,6 +130,11 @@ class Topology:
 
     def route(self, source: int, target: int) -> Route:
         """The links that a message occupies."""
+        if self.plain:
+            here, there = source // self.workers_per_host, target // self.workers_per_host
+            if here != there:
+                return here, self.hosts + there
+            return 2 * self.hosts + source, 2 * self.hosts + self.workers + target
         found = self._routes.get((source, target))
         if found is None:
             links = self.links(np.array([source]), np.array([target]))[0]
