@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Train on an emulated cluster: hosts are network namespaces with shaped links, mpirun is the real one and talks TCP.
 #
-#   run_scripts/testbed.sh [--hosts N] [--workers-per-host W] [--rate R] [--latency L] [--collectives ring|library] \
-#       -- EXPERIMENT [train arguments]
+#   run_scripts/testbed.sh [--hosts N] [--workers-per-host W] [--rate R] [--latency L] -- EXPERIMENT [train arguments]
 #   run_scripts/testbed.sh --hosts 3 --rate "200 Mbit/s" -- exp_configs/quickstart.toml --out runs/three-hosts
 #
-# Whatever is not given is taken from the experiment's own [cluster]; [faults] slow_link makes a host's link slower.
+# Whatever is not given is taken from the experiment's own [cluster]; [faults] slow_link makes a host's link slower, and
+# [cluster] allreduce and allgather pin MPI's algorithms ("auto": its own choice).
 # Needs root and iproute2: otherwise it says so and exits with 3. Everything it makes is removed again, also after
 # Ctrl-C. Ranks share this machine's cores: let compute be paced ([run] compute = "paced") where times matter.
 set -euo pipefail

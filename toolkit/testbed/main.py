@@ -1,7 +1,8 @@
 """`python -m toolkit testbed [options] -- EXPERIMENT [train arguments]`: train on an emulated cluster.
 
-The cluster is that of the experiment's own file: [cluster] workers, workers_per_host, bandwidth, and [faults]
-slow_link. Options override the file's keys, for the run as for the links, so that the run folder says what was there.
+The cluster is that of the experiment's own file: [cluster] workers, workers_per_host, bandwidth, allreduce, allgather,
+and [faults] slow_link. Options override the file's keys, for the run as for the links, so that the run folder says what
+was there.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from toolkit import units
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment, load
 from toolkit.testbed.hosts import Link, Refused, Testbed
-from toolkit.testbed.launch import COLLECTIVES, mpirun_command
+from toolkit.testbed.launch import mpirun_command
 
 REFUSED = 3  # exit code where the system does not let us
 INTERRUPTED = 128
+NOT_EMULATED = ("slow_cpu", "added_latency", "link_trace", "traffic", "failures_per_day")
 SCRIPTS = Path(__file__).resolve().parents[2] / "run_scripts"
 
 
@@ -47,9 +49,6 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers-per-host", type=int, metavar="W", help="default: the file's, usually 1")
     parser.add_argument("--rate", metavar="R", help='rate of every link, "200 Mbit/s" (default: the file\'s bandwidth)')
     parser.add_argument("--latency", metavar="L", help='one-way latency to add, "5 ms"; wants the kernel\'s netem')
-    parser.add_argument(
-        "--collectives", choices=COLLECTIVES, default="ring", help="pinned, or the MPI library's choice"
-    )
     parser.add_argument("file", metavar="EXPERIMENT", help="experiment file (TOML)")
     parser.add_argument("train", nargs=argparse.REMAINDER, help="arguments of 'python -m toolkit train'")
     return parser.parse_args(argv)
@@ -60,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
     args = arguments(argv)
     overrides = cluster_overrides(args)
     experiment = load(args.file, [*overrides, *given_overrides(args.train)])
+    check_emulated(experiment, args.file)
     added = units.parse("time", args.latency, "--latency") if args.latency else 0.0
     try:
         check_rights()
@@ -69,6 +69,13 @@ def main(argv: Sequence[str]) -> int:
         return REFUSED
     except Ended as end:
         return INTERRUPTED + end.number
+
+
+def check_emulated(experiment: Experiment, source: str) -> None:
+    """UserError for what goes wrong in the file and cannot go wrong here."""
+    for name in NOT_EMULATED:
+        if getattr(experiment.faults, name):
+            raise UserError(f"{source}: [faults] {name}: the testbed emulates slow_link, slow_worker and straggler")
 
 
 def cluster_overrides(args: argparse.Namespace) -> list[str]:
@@ -122,7 +129,7 @@ def on_testbed(
     train = [sys.executable, "-m", "toolkit", "train", args.file, *settings, *args.train]
     catch_signals()
     with Testbed(links) as testbed:
-        command = mpirun_command(testbed, experiment.cluster, args.collectives)
+        command = mpirun_command(testbed, experiment.cluster)
         environment = {**os.environ, "SANDTABLE_TESTBED": f"{testbed.switch.rpartition('-')[0]}"}
         inside = ["ip", "netns", "exec", testbed.switch, str(SCRIPTS / "mpirun.sh"), *command]
         process = subprocess.Popen([*inside, *train], env=environment, start_new_session=True)
