@@ -14,6 +14,7 @@ from simulator.offload.measured import reached_flops
 from simulator.output import write_json
 from simulator.profile import Profile
 from simulator.terminal import console, duration
+from toolkit.errors import UserError
 from toolkit.experiment import load
 
 GIB = 2.0**30
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machines", type=Path, metavar="TOML", help="machines of your own, in the catalogue's form")
     parser.add_argument("--profile", help="take the device's rate from a measured profile of a gpt")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the plan")
+    parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw an iteration of the file's method")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -40,8 +42,20 @@ def main(args: argparse.Namespace) -> int:
     advices = [advise(case, name, variant) for variant, (_, methods) in VARIANTS.items() for name in methods]
     if args.json:
         write_json(args.json, to_json(case, advices, notes))
+    if args.plot:
+        plot(case, advices, args.plot)
     show(case, advices, notes)
     return 0
+
+
+def plot(case: Case, advices: list[Advice], path: Path) -> None:
+    """One iteration of the file's own method, with its best window; UserError where it does not fit."""
+    from simulator.offload.lanes import draw  # matplotlib is slow to import
+
+    mine = next(advice for advice in advices if advice.method == case.settings.method)
+    if not mine.case or not mine.iteration:
+        raise UserError(f"--plot {path}: {mine.method} does not hold this model: {mine.why_not}")
+    draw(mine.case, mine.iteration, path)
 
 
 def to_json(case: Case, advices: list[Advice], notes: list[str]) -> dict[str, Any]:
@@ -105,9 +119,9 @@ def _largest(advices: list[Advice]) -> Table:
     for name in ("method", "layers", "parameters", "best window", "binds"):
         table.add_column(name, justify="left" if name in ("method", "binds") else "right")
     for advice in advices:
-        parameters = f"{advice.largest_parameters / 1e9:.3f} B" if advice.largest else "-"
-        row = (str(advice.largest or "none"), parameters, str(advice.largest_window or "-"))
-        table.add_row(advice.method, *row, advice.limit)
+        found = advice.largest
+        parameters = f"{found.parameters / 1e9:.3f} B" if found.layers else "-"
+        table.add_row(advice.method, str(found.layers or "none"), parameters, str(found.window or "-"), found.limit)
     return table
 
 
@@ -117,7 +131,7 @@ def _counterfactuals(advices: list[Advice]) -> Table:
         table.add_column(name, justify="left" if name in ("change", "method") else "right")
     for advice in advices:
         seconds = duration(advice.seconds) if advice.seconds else "does not fit"
-        window, layers = str(advice.window or "-"), str(advice.largest or "none")
+        window, layers = str(advice.window or "-"), str(advice.largest.layers or "none")
         table.add_row(advice.variant, advice.method, seconds, window, layers)
     return table
 

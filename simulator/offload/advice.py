@@ -24,22 +24,30 @@ VARIANTS: dict[
 
 
 @dataclass(frozen=True)
-class Advice:
-    """One method. window: of the file's own model, 0 where there is none; error: relative, of its time.
+class Largest:
+    """The deepest model: layers (0: not even one fits), parameters, the window of its shortest iteration, and the tier
+    that does not hold one layer more."""
 
-    largest: layers, 0 where not even one fits; largest_window: that of its shortest iteration.
-    """
+    layers: int
+    parameters: int
+    window: int
+    limit: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One method. case: the file's own model with its best window, None where none fits; error: relative, of time."""
 
     method: str
     variant: str
     case: Case | None
     why_not: str
     iteration: Iteration | None
-    error: float
-    largest: int
-    largest_parameters: int
-    largest_window: int
-    limit: str  # the tier that does not hold one layer more
+    largest: Largest
+
+    @property
+    def error(self) -> float:
+        return error_of(self.method)
 
     @property
     def seconds(self) -> float | None:
@@ -51,12 +59,9 @@ class Advice:
 
     def to_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"method": self.method, "variant": self.variant, "fits": self.case is not None}
-        row |= {"largest_layers": self.largest, "largest_parameters": self.largest_parameters}
-        row |= {
-            "largest_window": self.largest_window or None,
-            "largest_binds": self.limit,
-            "iteration_time_s": self.seconds,
-        }
+        row |= {"largest_layers": self.largest.layers, "largest_parameters": self.largest.parameters}
+        row |= {"largest_window": self.largest.window or None, "largest_binds": self.largest.limit}
+        row |= {"iteration_time_s": self.seconds}
         if not self.case or not self.iteration:
             return row | {"why_not": self.why_not}
         choice = by_policy(self.case) if self.window else None
@@ -77,21 +82,20 @@ def advise(case: Case, method: str, variant: str = "as released") -> Advice:
     if not METHODS[method].windowed:
         case = case.replace(window=0)
     best = fastest(case) if not case.settings.window else None if case.over else case
-    iteration = best.run() if best else None
-    deepest = largest(case)
-    at_largest = fastest(case.replace(layers=deepest)) if deepest and case.method.windowed else None
-    return Advice(
-        method,
-        variant,
-        best,
-        "" if best else _why_not(case),
-        iteration,
-        error_of(method),
-        deepest,
-        case.model.deep(deepest).parameters if deepest else 0,
-        case.settings.window or (at_largest.settings.window if at_largest else 0),
-        _limit(case.replace(layers=deepest + 1)),
-    )
+    why_not = "" if best else _why_not(case)
+    return Advice(method, variant, best, why_not, best.run() if best else None, _largest(case))
+
+
+def _largest(case: Case) -> Largest:
+    layers = largest(case)
+    limit = _limit(case.replace(layers=layers + 1))
+    if not layers:
+        return Largest(0, 0, 0, limit)
+    deep, window = case.replace(layers=layers), case.settings.window
+    if case.method.windowed and not window:
+        best = fastest(deep)
+        window = best.settings.window if best else 0
+    return Largest(layers, deep.model.parameters, window, limit)
 
 
 def _limit(case: Case) -> str:

@@ -113,7 +113,8 @@ def residuals() -> dict[str, list[float]]:
 
 def asked(request: Request) -> list[Cell]:
     """The one cell that the overrides ask for, with what was published of it."""
-    request.allow("offload.", "model.", "cluster.device", "cluster.cores_per_host", "data.", "study.")
+    sizes = ("model.layers", "model.hidden", "model.heads", "model.vocabulary", "data.batch_size", "data.sequence")
+    request.allow("offload.", "cluster.device", *sizes, "study.")
     case = Case.of(request.experiment, request.source)
     quantity = request.keys.quantity
     if case.method.windowed and not case.settings.window and quantity == "iteration_time_s":

@@ -59,6 +59,15 @@ def test_the_published_model_on_the_published_machine(tmp_path, capsys):
     assert all(method in text for method in rows)
 
 
+def test_an_iteration_is_drawn(tmp_path, capsys):
+    picture = tmp_path / "lanes.png"
+    asked = ["--set", "model.layers=12", "--set", "offload.method=stronghold", "--set", "offload.window=2"]
+    assert main(["plan", FILE, *asked, "--plot", str(picture)]) == 0
+    assert picture.stat().st_size > 10_000
+    assert main(["plan", FILE, "--set", "model.layers=200", "--plot", str(picture)]) == 2
+    assert "megatron-lm does not hold this model" in capsys.readouterr().err
+
+
 def test_what_fits_nowhere_says_why(tmp_path, capsys):
     found = plan(tmp_path, "--set", "model.layers=200", "--set", "offload.method=stronghold")
     assert not any(row["fits"] for row in found["methods"])
