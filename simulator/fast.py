@@ -39,7 +39,7 @@ REMEMBERED = 4096  # step outcomes that are kept for when the same state returns
 
 
 @dataclass(frozen=True)
-class _After:
+class After:
     """A step that began in a known state: what it adds, its length, and the next state, relative to its own start."""
 
     outcome: Outcome
@@ -58,8 +58,8 @@ def run(plan: Plan, seed: int) -> Fold:
     rows, row_of = _rows(plan)
     fold = Fold(plan, row_of)
     start, origin = np.zeros(len(rows)), 0.0
-    history: list[_After] = []
-    every, known = plan.experiment.checkpoint.every, dict[tuple[int, float, bytes, bytes], _After]()
+    history: list[After] = []
+    every, known = plan.experiment.checkpoint.every, dict[tuple[int, float, bytes, bytes], After]()
     varied = plan.compute_cv or plan.scenario.slowness.by_chance
     for number in range(plan.steps):
         step = plan.step(number)
@@ -67,7 +67,7 @@ def run(plan: Plan, seed: int) -> Fold:
         key = (id(step), origin, start.tobytes(), pace.compute.tobytes() + pace.cores.tobytes())
         after = known.get(key)
         if after is None:
-            after = _step(plan, step, rows, (start, origin), pace)
+            after = advance(plan, step, rows, (start, origin), pace)
             if not varied and len(known) < REMEMBERED:
                 known[key] = after
         history.append(after)
@@ -84,7 +84,7 @@ def run(plan: Plan, seed: int) -> Fold:
     return fold
 
 
-def _fold(fold: Fold, history: list[_After]) -> None:
+def _fold(fold: Fold, history: list[After]) -> None:
     """Add steps to a fold, those that are the same at once."""
     times = Counter(map(id, history))
     for after in {id(after): after for after in history}.values():
@@ -93,7 +93,8 @@ def _fold(fold: Fold, history: list[_After]) -> None:
         seconds.extend([after.seconds[row] for after in history])
 
 
-def _step(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array, float], pace: Pace) -> _After:
+def advance(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array, float], pace: Pace) -> After:
+    """A step of `rows` from their starts and the origin of Horovod's ticks; whatever `refusal` lets pass."""
     start, origin = state
     launches = launch(plan, step, rows, start, pace)
     ready = launches.launched.max(axis=0)
@@ -104,7 +105,7 @@ def _step(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array, f
     end = finish(step, launches, ready, done, pace.cores)
     first = float(end.end.min())
     added = outcome(plan, step, rows, pace, end)
-    return _After(added, (end.end - start).tolist(), end.end - first, origin - first)
+    return After(added, (end.end - start).tolist(), end.end - first, origin - first)
 
 
 def _in_waits(step: Step, own: Array, cores: Array) -> Array:

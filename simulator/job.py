@@ -11,6 +11,7 @@ from simulator.plan import Plan, build
 from simulator.profile import Profile
 from simulator.scenario import under
 from simulator.spans import Sink
+from simulator.sync import run as phases
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
 from toolkit.trace import Result, summarize
@@ -44,6 +45,8 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
     """Simulate a resolved run (see `simulate`); `sink` takes the spans from step `since` on."""
     if engine not in ENGINES:
         raise UserError(f"--engine {engine}: allowed are {', '.join(ENGINES)}")
+    if phases.wanted(plan):
+        return _run_phases(plan, seed, engine, sink, since)
     flows = engine == "flows" or (engine in ("auto", "events") and plan.contended)
     why_not = fast.refusal(plan, traced=sink is not None, flows=engine == "flows")
     if engine == "fast" and why_not:
@@ -59,16 +62,43 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
     return result
 
 
-def _section(plan: Plan, fold: Fold, result: Result) -> dict[str, Any]:
-    busy = fold.compute + fold.compress + fold.optimize + plan.step_s * plan.steps
+def _run_phases(plan: Plan, seed: int, engine: str, sink: Sink | None, since: int) -> Result:
+    """A run that is not BSP with everybody from the first step to the last."""
+    if engine != "auto":
+        raise UserError(f"--engine {engine}: [sync] policy = '{plan.experiment.sync.policy}' has an engine of its own")
+    result, said = phases.run(plan, seed, sink, since)
+    result.events.extend(plan.scenario.events())
+    share = result.time_share
+    busy = share["compute"] + share["compress"] + share["optimize"]
+    result.sections["simulation"] = {
+        "engine": said["engine"],
+        "why": said["why"],
+        "profile": _profile(plan),
+        "collectives": _collectives(plan) if any(row["name"] == "bsp" for row in result.phases) else ["push and pull"],
+        "buckets": len(plan.buckets),
+        "wire_bytes_per_worker": said["wire_bytes_per_worker"],
+        "exposed_communication_s": share["communicate"] * result.total_time_s,
+        "ideal_time_s": busy * result.total_time_s,
+        "compute_stretch": plan.stretch,
+        "assumptions": [*plan.assumptions, *said["notes"]],
+    }
+    return result
+
+
+def _profile(plan: Plan) -> dict[str, Any]:
     profile = plan.profile
     return {
-        "profile": {
-            "source": profile.source,
-            "model": profile.model,
-            "batch_size": profile.batch_size,
-            "host": profile.host,
-        },
+        "source": profile.source,
+        "model": profile.model,
+        "batch_size": profile.batch_size,
+        "host": profile.host,
+    }
+
+
+def _section(plan: Plan, fold: Fold, result: Result) -> dict[str, Any]:
+    busy = fold.compute + fold.compress + fold.optimize + plan.step_s * plan.steps
+    return {
+        "profile": _profile(plan),
         "collectives": _collectives(plan),
         "buckets": len(plan.buckets),
         "wire_bytes_per_worker": round(fold.wire),

@@ -25,9 +25,9 @@ READY, APPLIED = 0, 1
 class Updates:
     """What an asynchronous phase came to: an entry an update, in the order of application, and sums a worker.
 
-    who: rank; when: time of application; seconds: of the iteration, from its pull to its application. gated,
+    who: rank; when: time of application; seconds: of the iteration, from its pull to its push. gated,
     exchanging, computing, saving: seconds of each worker, waiting for slower ones, on the network, and so on. saves:
-    when a checkpoint fell due.
+    when a checkpoint fell due. spread: largest difference between the iterations that two workers had completed.
     """
 
     workers: int
@@ -38,11 +38,13 @@ class Updates:
     saves: list[float] = field(default_factory=list)
     begin: float = 0.0
     end: float = 0.0
+    spread: int = 0
 
     def __post_init__(self) -> None:
         self.gated, self.exchanging, self.computing, self.saving = np.zeros((4, self.workers))
 
 
+Observe = Callable[[int, tuple[float, float, float, float]], None]  # rank; asked, free to, pulled, ready to push
 Report = Callable[[int, float, float], bool]  # rank, time, seconds that it computed -> whether to end the phase
 
 
@@ -50,7 +52,8 @@ class Asynchronous:
     """One asynchronous phase. Create it, call `run` once.
 
     bound: SSP's staleness bound, None for ASP. first: iterations that each worker has behind it. save_every: updates
-    between checkpoints, 0 for none; each worker stops for its own part of one, the others go on meanwhile.
+    between checkpoints, 0 for none; each worker stops for its own part of one, the others go on meanwhile. observe: may
+    be set, and is then told the times of every iteration.
     """
 
     def __init__(
@@ -59,13 +62,14 @@ class Asynchronous:
         self.cluster, self.protocol, self.save_every = cluster, protocol, save_every
         self.bound = math.inf if bound is None else bound
         self.first = first
+        self.observe: Observe | None = None
         self.clock = [0] * cluster.workers  # iterations completed in this phase
         self.slowest = 0  # smallest clock
         self.at_slowest = cluster.workers  # workers that have it
-        self.held: dict[int, float] = {}  # workers that wait for slower ones, since when
+        self.held: list[int] = []  # workers that wait for slower ones
         self.read = [0] * cluster.workers  # the version that a worker's parameters have
         self.begun = [0.0] * cluster.workers
-        self.pushed = [0.0] * cluster.workers
+        self.idle = [0.0] * cluster.workers  # since when a worker has had nothing to compute
         self.computed = [0.0] * cluster.workers
         self.owed = [0] * cluster.workers  # checkpoints that a worker still has to stop for
         self.queue: list[tuple[float, int, int, int]] = []
@@ -75,14 +79,14 @@ class Asynchronous:
         """Simulate `units` updates from `begin` on, or until `report` says so and all under way are applied."""
         found = self.found = Updates(self.cluster.workers, begin=begin, end=begin)
         self.left, stopped = units, False
+        self.idle = [begin] * self.cluster.workers
         for worker in range(self.cluster.workers):
             self._begin(worker, begin, begin)
         while self.queue:
             now, _, kind, worker = heappop(self.queue)
             if kind == READY:
-                self.pushed[worker], applied = now, self.cluster.push(worker, now)
-                found.exchanging[worker] += applied - now
-                self._at(applied, APPLIED, worker)
+                self.idle[worker] = now
+                self._at(self.cluster.push(worker, now), APPLIED, worker)
                 continue
             self._apply(worker, now)
             if report is not None and not stopped and report(worker, now, self.computed[worker]):
@@ -95,21 +99,31 @@ class Asynchronous:
         self.order += 1
 
     def _begin(self, worker: int, now: float, since: float) -> None:
-        """Start a worker's next iteration; its unit of work is taken here, so that none is done twice."""
+        """Start a worker's next iteration; its unit of work is taken here, so that none is done twice.
+
+        since: when the servers may answer its pull: from its last push on, or from now where the bound held it.
+        """
         if self.left == 0:
             return
         self.left -= 1
         found = self.found
+        held = max(0.0, since - self.idle[worker])
         if self.owed[worker]:
             stop = self.owed[worker] * self.cluster.save(self.protocol, worker)
             found.saving[worker] += stop
-            now, since, self.owed[worker] = now + stop, now + stop, 0
-        self.read[worker], self.begun[worker] = len(found.who), now
+            self.idle[worker], self.owed[worker] = self.idle[worker] + stop, 0
+            since = max(since, self.idle[worker])
+            held = since - self.idle[worker]
+        begun = self.idle[worker]
+        self.read[worker], self.begun[worker] = len(found.who), begun
         pulled = max(now, self.cluster.pull(worker, since))
         ready = self.cluster.gradient(worker, self.first + self.clock[worker], pulled)
-        found.exchanging[worker] += pulled - now
-        self.computed[worker] = ready - pulled
+        found.gated[worker] += held
+        found.exchanging[worker] += pulled - begun - held
         found.computing[worker] += ready - pulled
+        self.computed[worker] = ready - pulled
+        if self.observe is not None:
+            self.observe(worker, (begun, begun + held, pulled, ready))
         self._at(ready, READY, worker)
 
     def _apply(self, worker: int, now: float) -> None:
@@ -117,7 +131,7 @@ class Asynchronous:
         found.staleness.append(len(found.who) - self.read[worker])
         found.who.append(worker)
         found.when.append(now)
-        found.seconds.append(now - self.begun[worker])
+        found.seconds.append(self.idle[worker] - self.begun[worker])
         found.end = now
         if self.save_every and len(found.who) % self.save_every == 0:
             found.saves.append(now)
@@ -133,12 +147,13 @@ class Asynchronous:
                 self.slowest = min(self.clock)
                 self.at_slowest = self.clock.count(self.slowest)
                 self._release(now)
+        self.found.spread = max(self.found.spread, self.clock[worker] - self.slowest)
         if self.clock[worker] - self.slowest > self.bound:
-            self.held[worker] = now
+            self.held.append(worker)
         else:
-            self._begin(worker, now, self.pushed[worker])
+            self._begin(worker, now, self.idle[worker])
 
     def _release(self, now: float) -> None:
         for worker in [w for w in self.held if self.clock[w] - self.slowest <= self.bound]:
-            self.found.gated[worker] += now - self.held.pop(worker)
+            self.held.remove(worker)
             self._begin(worker, now, now)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.sync.asynchronous import Asynchronous, Updates
+from simulator.sync.asynchronous import Asynchronous, Observe, Updates
 from simulator.sync.cluster import Cluster
 from toolkit.policies.online import shares
 from toolkit.policies.protocol import Phase
@@ -35,6 +35,7 @@ class Story:
     """What a run came to.
 
     barrier, ends: seconds of every BSP step, and when it ended. saves: (time, seconds that everybody stopped) each.
+    protocols: of the phases as they were entered; neighbours of one protocol are one segment.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Story:
     barrier: array[float] = field(default_factory=lambda: array("d"))
     ends: array[float] = field(default_factory=lambda: array("d"))
     saves: list[tuple[float, float]] = field(default_factory=list)
+    protocols: list[str] = field(default_factory=list)
 
     @property
     def end(self) -> float:
@@ -58,6 +60,7 @@ class Job:
         self.watch = Watch(sync, cluster.workers)
         self.now = 0.0
         self.story = Story()
+        self.observe: Observe | None = None  # may be set: is told the times of every update
 
     def run(self) -> Story:
         """Simulate the whole run."""
@@ -89,6 +92,7 @@ class Job:
         """Enter a phase; where the protocol changes, a segment begins and the switch is an event."""
         left, segments = self.now, self.story.segments
         self.now = self.cluster.enter(protocol, self.now)
+        self.story.protocols.append(protocol)
         if segments and segments[-1].protocol == protocol:
             return
         if segments:
@@ -158,6 +162,7 @@ class Job:
             first=course.units // workers,
             save_every=phase.checkpoint_every,
         )
+        engine.observe = self.observe
         found = engine.run(self.now, course.steps_left(number), report if self.watch.active else None)
         self.story.updates.append(found)
         self.story.events += self.watch.events

@@ -3,7 +3,8 @@
 A worker's messages leave its host one after the other; a host receives one after the other; a message is cut through,
 so that on idle links it takes size/bandwidth + latency. A shard applies one push after the other. Nothing passes a link
 where worker and shard are the same rank. Shared links are queues here, not max-min shares as in network.py: the sum of
-the bytes over a busy link takes as long in either, only the order within differs.
+the bytes over a busy link takes as long in either, only the order within differs. Hosts' links are the only ones: what
+racks and sites limit is left out.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.network import Topology
+from simulator.topology import Topology
 from toolkit.sections.faults import AddedLatency
 
 Array = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,18 @@ class Parts:
 
 
 class Servers:
-    """Shards on `ranks` of a topology, and when their hosts' links are free again."""
+    """Shards on `ranks` of a topology, and when their hosts' links are free again. passing: latencies that come and go;
+    those that last are in the topology."""
 
-    def __init__(self, topology: Topology, ranks: Sequence[int], delays: Sequence[AddedLatency] = ()) -> None:
-        self.topology, self.delays = topology, tuple(delays)
+    def __init__(self, topology: Topology, ranks: Sequence[int], passing: Sequence[AddedLatency] = ()) -> None:
+        self.topology, self.passing = topology, tuple(passing)
         self.ranks = np.asarray(ranks)
         self.hosts = self.ranks // topology.workers_per_host
         self.rates = topology.rates()
         self.out_free, self.in_free = np.zeros((2, topology.hosts))
         self.served = np.zeros(len(self.ranks))
         self.applied = np.full((topology.workers, len(self.ranks)), -np.inf)  # each worker's last push
+        self.latencies = np.stack([self._calm(worker) for worker in range(topology.workers)])
 
     def push(self, worker: int, now: float, parts: Parts) -> float:
         """When all shards have applied what `worker` pushes now; the time of each is kept for its next pull."""
@@ -53,16 +57,22 @@ class Servers:
     def pull(self, worker: int, since: float, parts: Parts) -> float:
         """When `worker` has the parameters of all shards; each answers from `since` on, and after its last push."""
         host, latency = worker // self.topology.workers_per_host, self._latency(worker, since)
-        asked = np.maximum(self.applied[worker], since)  # the question travels right behind the push
-        asked = np.where(np.isinf(self.applied[worker]), since + latency, asked)
-        near, own = self.hosts == host, self.ranks == worker
+        behind = self.applied[worker]  # the question travels right behind the push
+        asked = np.where(np.isinf(behind), since + latency, np.maximum(behind, since))
+        own = self.ranks == worker
         done = asked + np.where(own, 0.0, parts.pulled / self.topology.local_bandwidth)
-        far = np.flatnonzero(~near)
+        far = np.flatnonzero(self.hosts != host)
         if len(far):
             done[far] = self._gather(host, asked[far], self.hosts[far], parts.pulled[far])
         return float((done + latency).max())
 
-    def _scatter(self, worker: int, now: float, sizes: Array, order: NDArray[np.int64]) -> Array:
+    def forget(self, now: float) -> None:
+        """A phase begins: nothing is under way, and the first pull of each worker has a way of its own."""
+        self.applied[:] = -np.inf
+        self.out_free[:] = self.in_free[:] = now
+        self.served[:] = now
+
+    def _scatter(self, worker: int, now: float, sizes: Array, order: Places) -> Array:
         """When each message of `worker` to the shards in `order` has arrived."""
         host, hosts = worker // self.topology.workers_per_host, self.hosts[order]
         own, far = self.ranks[order] == worker, np.flatnonzero(hosts != host)
@@ -75,7 +85,7 @@ class Servers:
             np.maximum.at(self.in_free, hosts[far], done[far])
         return done + self._latency(worker, now)[order]
 
-    def _gather(self, host: int, asked: Array, hosts: NDArray[np.int64], sizes: Array) -> Array:
+    def _gather(self, host: int, asked: Array, hosts: Places, sizes: Array) -> Array:
         """When each of the messages, asked for at different times, has come in at `host`."""
         sent = np.maximum(asked, self.out_free[hosts]) + sizes / self.rates[hosts]
         np.maximum.at(self.out_free, hosts, sent)
@@ -87,11 +97,14 @@ class Servers:
         done[order] = came
         return done
 
+    def _calm(self, worker: int) -> Array:
+        """One way between a worker and each shard, s; 0 to its own."""
+        latency = self.topology.latencies(np.full(len(self.ranks), worker), self.ranks)
+        return np.where(self.ranks == worker, 0.0, latency)
+
     def _latency(self, worker: int, now: float) -> Array:
-        """One way between a worker and each shard, s, with what is added at `now`; 0 to its own."""
-        topology, host = self.topology, worker // self.topology.workers_per_host
-        latency = np.where(self.hosts == host, topology.local_latency, topology.latency)
-        for row in self.delays:
+        latency, host = self.latencies[worker], worker // self.topology.workers_per_host
+        for row in self.passing:
             if row.start <= now and (not row.end or now < row.end):
                 latency = latency + row.latency * ((self.hosts == row.host) ^ (host == row.host))
-        return np.where(self.ranks == worker, 0.0, latency)
+        return latency
