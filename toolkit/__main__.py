@@ -15,6 +15,7 @@ COMMANDS = {
     "bench": ("toolkit.bench.main:main", "speed goals of kernels and compressors against measured ratios"),
     "testbed": ("toolkit.testbed.main:main", "train on an emulated cluster (needs root)"),
     "testbed-runs": ("toolkit.testbed.batch:main", "a list of runs on emulated clusters"),
+    "exchanges": ("toolkit.bench.exchanges:main", "under mpirun: bytes and milliseconds a step of each exchange"),
     "compare": ("toolkit.compare:main", "finished runs side by side"),
     "doctor": ("toolkit.doctor:doctor", "say what is installed and working, by doing it"),
     "describe": ("toolkit.models.describe:main", "tensors, sizes and FLOPs of a network"),

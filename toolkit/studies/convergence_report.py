@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import matplotlib.pyplot as plt
 
 LIMIT = 1.02  # of the dense loss
 DENSE = "none"
+MOST = 2.0  # ratio at the figure's right edge
 
 
 class Run(Protocol):
@@ -64,8 +66,9 @@ def table(rows: Sequence[Run], task: str, methods: Sequence[str]) -> str:
         if not found:
             continue
         mean, error = statistics.fmean(found), _error(found)
+        lost = sum(not math.isfinite(ratio) for ratio in found)
         means = [statistics.fmean(getattr(row, name) for row in mine) for name in ("loss", "accuracy", "density")]
-        verdict = "yes" if mean <= LIMIT else "no"
+        verdict = "yes" if mean <= LIMIT else f"no: {lost} of {len(found)} diverged" if lost else "no"
         lines.append(
             f"| {method} | {means[0]:.4f} | {mean:.3f} | {error:.3f} | {means[1]:.4f} | {means[2]:.4f} | "
             f"{statistics.fmean(row.megabytes for row in mine):.3f} | {verdict} |"
@@ -74,7 +77,8 @@ def table(rows: Sequence[Run], task: str, methods: Sequence[str]) -> str:
 
 
 def _error(values: Sequence[float]) -> float:
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    finite = all(math.isfinite(value) for value in values)
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 and finite else math.nan
 
 
 def figure(rows: Sequence[Run], tasks: Sequence[str], methods: Sequence[str], path: Path) -> None:
@@ -83,17 +87,17 @@ def figure(rows: Sequence[Run], tasks: Sequence[str], methods: Sequence[str], pa
     drawn, axes = plt.subplots(1, len(tasks), figsize=size, squeeze=False, layout="constrained", sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         for place, method in enumerate(methods):
-            found = ratios(rows, task, method)
+            found = [ratio if ratio < MOST else MOST for ratio in ratios(rows, task, method)]  # NaN is at the edge too
             if found:
                 mean = statistics.fmean(found)
                 axis.plot(found, [place] * len(found), "o", color="0.7", markersize=3)
                 axis.plot([mean], [place], "|", color="C0" if mean <= LIMIT else "C3", markersize=14, mew=3)
         axis.axvspan(0, LIMIT, color="C2", alpha=0.10)
         axis.axvline(1.0, color="0.5", linewidth=0.8)
-        low = min(min(ratios(rows, task, m), default=1.0) for m in methods)
-        high = max(max(ratios(rows, task, m), default=1.0) for m in methods)
         axis.set_xscale("log")
-        axis.set_xlim(low * 0.98, high * 1.02)
+        axis.set_xlim(0.75, MOST * 1.02)
+        axis.set_xticks([0.8, 1, 1.25, 1.5, 2], ["0.8", "1", "1.25", "1.5", "2 or more"])
+        axis.set_xticks([], minor=True)
         axis.set_title(task, fontsize=10)
         axis.set_xlabel("test loss / dense test loss, same steps")
         axis.grid(axis="x", alpha=0.3)
