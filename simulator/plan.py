@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from simulator.compute import derive, examples_of, memory_costs
 from simulator.exchanges import Way, Ways
 from simulator.horovod import Cycle
-from simulator.profile import Cost, Profile
+from simulator.links import payload_rates
+from simulator.paced import on_device
+from simulator.profile import Cost, LinkFit, NetworkFit, Profile
 from simulator.scenario import Scenario
 from simulator.timing import LISTS, Timing
 from simulator.topology import Topology
@@ -122,7 +124,8 @@ class Plan:
         self.buckets = plan_buckets(sizes, section.granularity, section.merge_elements)
         self.elements = [sum(sizes[i] for i in bucket) for bucket in self.buckets]
         batch = self.experiment.data.batch_size
-        scale = self.stretch * profile.batch_factor(batch)
+        crowded = 1.0 if self.experiment.run.compute == "paced" else self.stretch  # who sleeps needs no core
+        scale = crowded * profile.batch_factor(batch)
         backward = np.array([layer.backward_s for layer in profile.layers]) * scale
         order = [i for bucket in self.buckets for i in bucket]
         self.segments = backward[order]  # in backward order
@@ -275,13 +278,19 @@ def build(
     if profile is None:
         profile, derived = _derived(experiment, device, source)
         assumptions += derived
+    elif experiment.run.compute == "paced":
+        profile = on_device(experiment, profile, source)
+        assumptions.append(f"compute is paced: forward and backward are those of device '{device.name}'")
     if profile.model != experiment.model.name:
         raise UserError(f"{source}: [model] name = '{experiment.model.name}': the profile is of '{profile.model}'")
-    software = (profile.network.call_s, profile.network.coordinate_s) if profile.network else (0.0, 0.0)
     if host_network:
         experiment = _on_host(experiment, profile, source)
     scenario = Scenario.of(experiment, source)
     topology = scenario.disturbed(Topology.of(experiment.cluster))
+    measured: NetworkFit | LinkFit | None = profile.network
+    if profile.links and topology.hosts > 1:
+        topology, measured = payload_rates(topology, profile.links), profile.links
+    software = (measured.call_s, measured.coordinate_s) if measured else (0.0, 0.0)
     stretch = _contention(topology.workers_per_host, experiment.cluster.cores_per_host)
     if profile.source == "measured":
         stretch /= _contention(profile.host.get("ranks", 1), profile.host.get("cores", 1))
