@@ -36,7 +36,6 @@ __all__ = [
     "LEVELS",
     "Collected",
     "Moments",
-    "adam_pairs",
     "add",
     "block_scores_feedback",
     "capabilities",
@@ -233,7 +232,7 @@ def sparse_sgd(
     parameters: Vector,
     momentum_buffer: Vector | None,
     last_touched: Vector | None,
-    indices: Vector,
+    indices: Vector | None,
     values: Vector,
     step: int,
     lr: float,
@@ -244,32 +243,12 @@ def sparse_sgd(
     lazy_decay: bool = False,
     threads: int = 1,
 ) -> None:
-    """One SGD step on the listed places only; see cext.reference.sparse_sgd for the arithmetic."""
+    """One SGD step on the listed places only, on all without `indices`; see cext.reference.sparse_sgd."""
     numbers = (step, lr, momentum, dampening, weight_decay, nesterov, lazy_decay, threads)
     _kernels.sparse_sgd(parameters, momentum_buffer, last_touched, indices, values, *numbers)
 
 
 def sparse_adam(
-    parameters: Vector | None,
-    state: Vector,
-    indices: Vector,
-    values: Vector,
-    step: int,
-    lr: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-    weight_decay: float = 0.0,
-    decoupled: bool = False,
-    own_age: bool = False,
-    threads: int = 1,
-) -> None:
-    """One Adam (decoupled: AdamW) step on the listed places only; see cext.reference.sparse_adam for the arithmetic."""
-    numbers = (step, lr, beta1, beta2, epsilon, weight_decay, decoupled, own_age, threads)
-    _kernels.sparse_adam(parameters, state, indices, values, *numbers)
-
-
-def adam_pairs(
     parameters: Vector,
     moments: Vector,
     updates: Vector | None,
@@ -284,9 +263,9 @@ def adam_pairs(
     decoupled: bool = False,
     threads: int = 1,
 ) -> None:
-    """One Adam step on the listed places only, on all without `indices`; see cext.reference.adam_pairs."""
+    """One Adam step on the listed places only, on all without `indices`; see cext.reference.sparse_adam."""
     numbers = (step, lr, beta1, beta2, epsilon, weight_decay, decoupled, threads)
-    _kernels.adam_pairs(parameters, moments, updates, indices, values, *numbers)
+    _kernels.sparse_adam(parameters, moments, updates, indices, values, *numbers)
 
 
 if os.environ.get("SANDTABLE_SIMD"):

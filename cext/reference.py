@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from cext.moments_type import Collected, Moments
 from cext.places import Vector, check_places
-from cext.reference_optim import adam_pairs as adam_pairs
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
 

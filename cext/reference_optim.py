@@ -13,7 +13,7 @@ def sparse_sgd(
     parameters: Vector,
     momentum_buffer: Vector | None,
     last_touched: Vector | None,
-    indices: Vector,
+    indices: Vector | None,
     values: Vector,
     step: int,
     lr: float,
@@ -24,20 +24,23 @@ def sparse_sgd(
     lazy_decay: bool = False,
     threads: int = 1,
 ) -> None:
-    """SGD on the listed places, in float32, in torch.optim.SGD's order (StellaTrain, SIGCOMM 2024, sparse optimizers).
+    """SGD on the listed places (all of them without indices), in float32, in torch.optim.SGD's order.
+
+    (StellaTrain, SIGCOMM 2024, CPU sparse optimizers.)
 
     g += weight_decay * p; b = g at the first touch (last_touched = -1), else b = momentum^a * b + (1 - dampening) * g
     with a = 1, or, with lazy_decay, the steps since that place was last touched; g = g + momentum * b with nesterov,
     else g = b; p -= lr * g; last_touched = step. Without last_touched every place counts as touched in the step before.
     ValueError before any write: an index outside [0, n), a step before a place's last touch, momentum without a buffer.
     """
-    check_places(indices, len(parameters))
+    places = np.arange(len(parameters), dtype=np.int32) if indices is None else indices
+    check_places(places, len(parameters))
     if momentum > 0 and momentum_buffer is None:
         raise ValueError("momentum needs momentum_buffer")
     if lazy_decay and last_touched is None:
         raise ValueError("lazy_decay needs last_touched")
     f32 = np.float32
-    for i, v in zip(indices.tolist(), values, strict=True):
+    for i, v in zip(places.tolist(), values, strict=True):
         g = v
         if weight_decay != 0:
             g = g + f32(weight_decay) * parameters[i]
@@ -54,51 +57,6 @@ def sparse_sgd(
 
 
 def sparse_adam(
-    parameters: Vector | None,
-    state: Vector,
-    indices: Vector,
-    values: Vector,
-    step: int,
-    lr: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-    weight_decay: float = 0.0,
-    decoupled: bool = False,
-    own_age: bool = False,
-    threads: int = 1,
-) -> None:
-    """Adam on the listed places, in float32, in torch.optim.Adam's order (StellaTrain, SIGCOMM 2024; Kingma and Ba).
-
-    state (float32, 4 n) is {p, m, v, t} for each element, so that one place in memory serves one index; with
-    parameters = None p is the parameter, else parameters is and p is left alone. t counts the element's own updates:
-    t += 1; with weight_decay, p *= 1 - lr * weight_decay if decoupled (AdamW), else g += weight_decay * p;
-    m += (1 - beta1) * (g - m); v = beta2 * v + (1 - beta2) * g²;
-    p -= lr / (1 - beta1^s) * m / (sqrt(v) / sqrt(1 - beta2^s) + epsilon), with s = t if own_age else step (from 1).
-    """
-    rows = state.reshape(-1, 4)
-    check_places(indices, len(rows))
-    f32 = np.float32
-    for i, v in zip(indices.tolist(), values, strict=True):
-        row, g = rows[i], v
-        row[3] += 1
-        count = float(row[3]) if own_age else float(step)
-        p = row[0] if parameters is None else parameters[i]
-        if weight_decay != 0 and decoupled:
-            p = p * f32(1.0 - lr * weight_decay)
-        elif weight_decay != 0:
-            g = g + f32(weight_decay) * p
-        row[1] = row[1] + f32(1.0 - beta1) * (g - row[1])
-        row[2] = f32(beta2) * row[2] + f32(1.0 - beta2) * (g * g)
-        denominator = np.sqrt(row[2]) / f32(math.sqrt(1.0 - beta2**count)) + f32(epsilon)
-        p = p - f32(lr / (1.0 - beta1**count)) * (row[1] / denominator)
-        if parameters is None:
-            row[0] = p
-        else:
-            parameters[i] = p
-
-
-def adam_pairs(
     parameters: Vector,
     moments: Vector,
     updates: Vector | None,

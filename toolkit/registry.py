@@ -93,9 +93,9 @@ OPTIMIZERS: dict[str, str] = {
     "sgd": "toolkit.optim.dense:sgd",
     "adam": "toolkit.optim.dense:adam",
     "adamw": "toolkit.optim.dense:adamw",
-    "sparse-sgd": "toolkit.optim.sparse_sgd:SparseSGD",
-    "sparse-adam": "toolkit.optim.sparse_adam:SparseAdam",
-    "sparse-adamw": "toolkit.optim.sparse_adam:SparseAdamW",
+    "sparse-sgd": "toolkit.optim.sparse_sgd:sparse_sgd",
+    "sparse-adam": "toolkit.optim.sparse_adam:sparse_adam",
+    "sparse-adamw": "toolkit.optim.sparse_adam:sparse_adamw",
 }
 
 

@@ -1,75 +1,137 @@
-/* Sparse Adam and AdamW: only the listed places are read and written, in float32, in the order of torch.optim.Adam. */
-#include "parallel.h"
-#include "sparse.h"
+/* Sparse Adam and AdamW (StellaTrain, SIGCOMM 2024, CPU sparse optimizer):
+ * roots and divisions run at full vector width whatever the list. IEEE
+ * operations in one order, never contracted: the same bits on every instruction
+ * set. */
+#include "walk.h"
 
 #include <math.h>
 
-enum { CHUNK = 16384, AGES = 512, P = 0, M = 1, V = 2, T = 3, WIDTH = 4, PREFETCH = 16 };
+enum { AGES = 2048 };
 
-/* What depends on the number of updates only. */
+/* lr / (1 - beta1^age) and 1 / sqrt(1 - beta2^age) */
 struct correction {
-  float step_size; /* lr / (1 - beta1^t) */
-  float root;      /* sqrt(1 - beta2^t) */
+  float rate, root;
+};
+
+/* A worker's own: the corrections of a block's lanes, and copies of places far
+ * apart. */
+struct lanes {
+  float rate[TILE_LANES], root[TILE_LANES];
+  float parameters[GATHERED], moments[2 * GATHERED];
 };
 
 struct job {
   const struct adam *adam;
-  const struct entries *list;
-  struct tasks chunks;
+  struct walk walk;
 };
 
-static struct correction correction_of(const struct adam *adam, double t) {
-  return (struct correction){.step_size = (float)(adam->lr / (1.0 - pow(adam->beta1, t))),
-                             .root = (float)sqrt(1.0 - pow(adam->beta2, t))};
+static struct correction correction_of(const struct adam *adam, int32_t age) {
+  return (struct correction){
+      .rate = (float)(adam->lr / (1.0 - pow(adam->beta1, age))),
+      .root = (float)(1.0 / sqrt(1.0 - pow(adam->beta2, age))),
+  };
 }
 
-/* The first ages are tabulated; the first use of each fills its place. */
-static struct correction correction_at_age(const struct adam *adam, float t, struct correction *table) {
-  if (t >= AGES)
-    return correction_of(adam, (double)t);
-  struct correction *entry = &table[(int)t];
-  if (entry->root == 0.0f)
-    *entry = correction_of(adam, (double)t);
-  return *entry;
+#define UPDATE(isa, target)                                                                                            \
+  target static void update_##isa(const struct adam *adam, const struct block *block, const struct lanes *lanes,       \
+                                  float *restrict parameters, float *restrict moments) {                               \
+    const float fresh = (float)(1.0 - adam->beta1), keep = (float)adam->beta2,                                         \
+                fresh_square = (float)(1.0 - adam->beta2);                                                             \
+    const float epsilon = (float)adam->epsilon;                                                                        \
+    const float penalty = adam->decoupled ? 0.0f : (float)adam->weight_decay;                                          \
+    const float shrink = adam->decoupled ? (float)(1.0 - adam->lr * adam->weight_decay) : 1.0f;                        \
+    const uint32_t penalized = penalty != 0 ? UINT32_MAX : 0;                                                          \
+    const float *restrict gradients = block->gradients;                                                                \
+    const float *restrict rate = lanes->rate, *restrict root = lanes->root;                                            \
+    const uint32_t *restrict listed = block->listed;                                                                   \
+    for (int64_t i = 0; i < block->lanes; i++) {                                                                       \
+      float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);                        \
+      float mean = moments[2 * i] + fresh * (gradient - moments[2 * i]);                                               \
+      float square = keep * moments[2 * i + 1] + fresh_square * (gradient * gradient);                                 \
+      float moved = shrink * parameters[i] - rate[i] * (mean / (sqrtf(square) * root[i] + epsilon));                   \
+      parameters[i] = choose(listed[i], moved, parameters[i]);                                                         \
+      moments[2 * i] = choose(listed[i], mean, moments[2 * i]);                                                        \
+      moments[2 * i + 1] = choose(listed[i], square, moments[2 * i + 1]);                                              \
+    }                                                                                                                  \
+  }
+
+FOR_EACH_ISA(UPDATE)
+
+/* Copies a block's places, and asks for those that come later in the list. */
+static void gather_places(const struct adam *adam, const struct block *block, struct lanes *lanes) {
+  const int32_t *indices = block->indices;
+  const int64_t asked = min64(2 * GATHERED, block->ahead);
+  for (int64_t i = GATHERED; i < asked; i++) {
+    __builtin_prefetch(adam->parameters + indices[i], 1);
+    __builtin_prefetch(adam->moments + 2 * (int64_t)indices[i], 1);
+  }
+  for (int64_t i = 0; i < block->count; i++) {
+    lanes->parameters[i] = adam->parameters[indices[i]];
+    memcpy(lanes->moments + 2 * i, adam->moments + 2 * (int64_t)indices[i], 2 * sizeof(float));
+  }
 }
 
-static void update(const struct adam *adam, float *state, float *parameter, float gradient,
-                   const struct correction *correction) {
-  const float keep1 = (float)(1.0 - adam->beta1), beta2 = (float)adam->beta2, keep2 = (float)(1.0 - adam->beta2);
-  float p = *parameter;
-  if (adam->weight_decay != 0 && adam->decoupled)
-    p = p * (float)(1.0 - adam->lr * adam->weight_decay);
-  else if (adam->weight_decay != 0)
-    gradient = gradient + (float)adam->weight_decay * p;
-  state[M] = state[M] + keep1 * (gradient - state[M]);
-  state[V] = beta2 * state[V] + keep2 * (gradient * gradient);
-  float denominator = sqrtf(state[V]) / correction->root + (float)adam->epsilon;
-  *parameter = p - correction->step_size * (state[M] / denominator);
+static void scatter_places(const struct adam *adam, const struct block *block, const struct lanes *lanes) {
+  for (int64_t i = 0; i < block->count; i++) {
+    int64_t place = block->indices[i];
+    adam->parameters[place] = lanes->parameters[i];
+    memcpy(adam->moments + 2 * place, lanes->moments + 2 * i, 2 * sizeof(float));
+  }
+}
+
+/* Each listed place's own corrections; `table` holds those of the first ages as
+ * far as they were needed. */
+static void correct_by_age(const struct adam *adam, const struct block *block, struct lanes *lanes,
+                           struct correction *table) {
+  for (int64_t i = 0; i < block->count; i++) {
+    int32_t *updates = &adam->updates[place_of(block, i)];
+    int32_t age = *updates < INT32_MAX ? ++*updates : INT32_MAX;
+    struct correction own;
+    if (age >= AGES) {
+      own = correction_of(adam, age);
+    } else {
+      if (table[age].root == 0)
+        table[age] = correction_of(adam, age);
+      own = table[age];
+    }
+    lanes->rate[lane_of(block, i)] = own.rate;
+    lanes->root[lane_of(block, i)] = own.root;
+  }
+}
+
+static void step_block(const struct adam *adam, const struct block *block, struct lanes *lanes) {
+  if (block->layout == SCATTERED) {
+    gather_places(adam, block, lanes);
+    ACTIVE_ISA(update)(adam, block, lanes, lanes->parameters, lanes->moments);
+    scatter_places(adam, block, lanes);
+  } else {
+    ACTIVE_ISA(update)(adam, block, lanes, adam->parameters + block->first, adam->moments + 2 * block->first);
+  }
 }
 
 static void adam_worker(void *context) {
   struct job *job = context;
   const struct adam *adam = job->adam;
-  const int32_t *indices = job->list->indices;
-  struct correction table[AGES] = {{0, 0}}, correction = correction_of(adam, (double)adam->step);
-  for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
-    int64_t end = min64(job->list->count, (c + 1) * CHUNK);
-    for (int64_t i = c * CHUNK; i < end; i++) {
-      int64_t soon = indices[min64(i + PREFETCH, end - 1)], index = indices[i];
-      __builtin_prefetch(adam->state + soon * WIDTH, 1);
-      if (adam->parameters)
-        __builtin_prefetch(adam->parameters + soon, 1);
-      float *state = adam->state + index * WIDTH;
-      state[T] += 1.0f;
-      if (adam->own_age)
-        correction = correction_at_age(adam, state[T], table);
-      update(adam, state, adam->parameters ? adam->parameters + index : state + P, job->list->values[i], &correction);
-    }
+  struct correction table[AGES] = {{0, 0}}, common = correction_of(adam, adam->step);
+  struct tile tile;
+  struct lanes lanes;
+  prepare_tile(&tile);
+  for (int i = 0; i < TILE_LANES; i++) {
+    lanes.rate[i] = common.rate;
+    lanes.root[i] = common.root;
   }
+  if (!check_list(&job->walk))
+    return;
+  for (int64_t start = 0, end = 0; next_chunk(&job->walk, &start, &end);)
+    for (struct block block; start < end; start += block.count) {
+      block = next_block(&job->walk, start, end, &tile);
+      if (adam->updates)
+        correct_by_age(adam, &block, &lanes, table);
+      step_block(adam, &block, &lanes);
+    }
 }
 
-void sparse_adam(const struct adam *adam, const struct entries *list, bool ascending, int threads) {
-  struct job job = {.adam = adam, .list = list};
-  job.chunks.count = (list->count + CHUNK - 1) / CHUNK;
-  run_workers(adam_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
+struct refusal sparse_adam(const struct adam *adam, const struct entries *list, int64_t n, int threads) {
+  struct job job = {.adam = adam, .walk = start_walk(list, n, threads)};
+  return run_walk(&job.walk, adam_worker, &job, threads);
 }

@@ -115,77 +115,8 @@ METHOD(merge_sorted) {
   return finish(&call, PyLong_FromLongLong(merged));
 }
 
-/* ---- Adam on pairs of moments ---- */
-
-static bool take_pairs_state(struct call *call, PyObject *const *args, struct adam_pairs *adam, int64_t *n) {
-  int64_t state_n;
-  void *updates;
-  if (!take_vector(call, args[0], "parameters", true, &adam->parameters, n) ||
-      !take_vector(call, args[1], "moments", true, &adam->moments, &state_n) ||
-      !same_length(call->function, "2 * parameters", 2 * *n, "moments", state_n))
-    return false;
-  if (args[2] == Py_None)
-    return true;
-  if (!take_array(call, args[2], "updates", INT32, true, &updates, &state_n) ||
-      !same_length(call->function, "parameters", *n, "updates", state_n))
-    return false;
-  adam->updates = updates;
-  return true;
-}
-
-static bool take_pairs_numbers(const struct call *call, PyObject *const *args, struct adam_pairs *adam) {
-  const char *function = call->function, *wrong = NULL;
-  int64_t step;
-  if (!take_int(function, args[0], "step", 1, INT32_MAX, &step) || !take_double(function, args[1], "lr", &adam->lr) ||
-      !take_double(function, args[2], "beta1", &adam->beta1) ||
-      !take_double(function, args[3], "beta2", &adam->beta2) ||
-      !take_double(function, args[4], "epsilon", &adam->epsilon) ||
-      !take_double(function, args[5], "weight_decay", &adam->weight_decay))
-    return false;
-  adam->step = (int32_t)step;
-  adam->decoupled = PyObject_IsTrue(args[6]);
-  if (!(adam->beta1 >= 0 && adam->beta1 < 1))
-    wrong = "beta1 must be in [0, 1)";
-  else if (!(adam->beta2 >= 0 && adam->beta2 < 1))
-    wrong = "beta2 must be in [0, 1)";
-  if (wrong)
-    PyErr_Format(PyExc_ValueError, "%s: %s", function, wrong);
-  return !wrong;
-}
-
-/* The list, or `values` alone where indices is None: of every place. */
-static bool take_some_or_all(struct call *call, PyObject *indices, PyObject *values, int64_t n, struct entries *list,
-                             bool *ascending) {
-  float *value;
-  if (indices != Py_None)
-    return take_list(call, indices, values, list) && check_places(call, list, n, ascending);
-  *ascending = true;
-  if (!take_vector(call, values, "values", false, &value, &list->count) ||
-      !same_length(call->function, "parameters", n, "values", list->count))
-    return false;
-  list->values = value;
-  return true;
-}
-
-METHOD(adam_pairs) {
-  OPEN(adam_pairs, 13);
-  struct adam_pairs adam = {.updates = NULL};
-  struct entries list = {.indices = NULL};
-  int64_t n;
-  int threads;
-  bool ascending;
-  if (!take_pairs_state(&call, args, &adam, &n) || !take_pairs_numbers(&call, args + 5, &adam) ||
-      !take_threads(call.function, args[12], &threads) ||
-      !take_some_or_all(&call, args[3], args[4], n, &list, &ascending))
-    return finish(&call, NULL);
-  Py_BEGIN_ALLOW_THREADS;
-  adam_pairs(&adam, &list, n, ascending, threads);
-  Py_END_ALLOW_THREADS;
-  return finish(&call, Py_NewRef(Py_None));
-}
-
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef sparse_methods[] = {
-    ENTRY(scatter_add), ENTRY(zero_at), ENTRY(gather), ENTRY(merge_sorted), ENTRY(adam_pairs), {NULL, NULL, 0, NULL},
+    ENTRY(scatter_add), ENTRY(zero_at), ENTRY(gather), ENTRY(merge_sorted), {NULL, NULL, 0, NULL},
 };

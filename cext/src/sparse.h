@@ -1,4 +1,4 @@
-/* Work on the listed places of a vector: merging, adding, clearing, and the sparse optimizer. */
+/* Work on the listed places of a vector: adding, clearing, gathering, merging. */
 #ifndef SANDTABLE_SPARSE_H
 #define SANDTABLE_SPARSE_H
 
@@ -39,44 +39,5 @@ int64_t merged_bound(const struct lists *lists);
 /* Union of the lists, ascending; values of one index are added in list (rank) order, beginning with the first.
  * Returns the number of entries. Needs find_disorder to have passed. */
 int64_t merge_sorted(const struct lists *lists, int32_t *indices, float *values, int threads);
-
-struct sgd {
-  float *parameters;
-  float *momentum_buffer; /* NULL: no momentum */
-  int32_t *last_touched;  /* NULL: every place counts as touched before */
-  int32_t step;
-  double lr, momentum, dampening, weight_decay;
-  bool nesterov, lazy_decay;
-};
-
-void sparse_sgd(const struct sgd *sgd, const struct entries *list, bool ascending, int threads);
-
-/* Adam's state is one line of four floats an element, {p, m, v, t}: one place in memory for each listed index. t counts
- * the element's own updates. */
-struct adam {
-  float *parameters; /* NULL: p of the state is the parameter */
-  float *state;
-  int64_t step; /* of the tensor, from 1 */
-  double lr, beta1, beta2, epsilon, weight_decay;
-  bool decoupled; /* AdamW's weight decay */
-  bool own_age;   /* bias correction by t instead of step */
-};
-
-void sparse_adam(const struct adam *adam, const struct entries *list, bool ascending, int threads);
-
-struct adam_pairs {
-  float *parameters;
-  float *moments;   /* mean and mean square of a place beside each other */
-  int32_t *updates; /* NULL: every place is as old as the tensor, `step` updates */
-  int32_t step;
-  double lr, beta1, beta2, epsilon, weight_decay;
-  bool decoupled; /* AdamW's weight decay */
-};
-
-/* The list's indices may be NULL: every place of the n. */
-void adam_pairs(const struct adam_pairs *adam, const struct entries *list, int64_t n, bool ascending, int threads);
-
-/* Position of the first entry whose place was last touched after `step`, or -1. */
-int64_t find_future_touch(const struct sgd *sgd, const struct entries *list);
 
 #endif

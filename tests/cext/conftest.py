@@ -69,6 +69,19 @@ def make() -> Callable[..., NDArray[np.float32]]:
 
 
 @pytest.fixture
+def mixed_list() -> Callable[[int], NDArray[np.int32]]:
+    """mixed_list(n): ascending places of every density from 0.01 to 1, and a gapless run, up to the last place."""
+
+    def places(n: int) -> NDArray[np.int32]:
+        share = np.repeat([0.01, 0.2, 0.3, 0.4, 0.6, 0.9, 1.0, 0.05, 0.99], -(-n // 9))[:n]
+        listed = np.random.default_rng(n).random(n) < share
+        listed[-1] = True
+        return np.flatnonzero(listed).astype(np.int32)
+
+    return places
+
+
+@pytest.fixture
 def same() -> Callable[[NDArray[np.float32], NDArray[np.float32]], bool]:
     """Bit for bit the same, signs of zero included; only the payload of a NaN may differ."""
 

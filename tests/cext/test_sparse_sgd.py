@@ -49,6 +49,33 @@ def test_threads_agree_on_a_long_list(level, make, same):
     assert same(outcomes[0][1], outcomes[1][1])
 
 
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_way_through_memory_changes_no_bit(level, settings, mixed_list, make, same):
+    n = 30_011
+    indices = mixed_list(n)
+    outcomes = []
+    for order, threads in ((slice(None), 1), (slice(None), 2), (slice(None, None, -1), 2)):  # descending: one by one
+        last = (np.arange(n, dtype=np.int32) % 5) - 1
+        state = make(n), make(n, seed=1), last
+        values = make(len(indices), seed=2)
+        cext.sparse_sgd(*state, indices[order].copy(), values[order].copy(), 9, 0.1, threads=threads, **settings)
+        outcomes.append(state)
+    for other in outcomes[1:]:
+        assert all(same(a.view(np.float32), b.view(np.float32)) for a, b in zip(outcomes[0], other, strict=True))
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_no_list_means_every_place(level, settings, make, same):
+    n = 1003
+    outcomes = []
+    for module, indices in ((cext, None), (cext, np.arange(n, dtype=np.int32)), (reference, None)):
+        state = make(n), make(n, seed=1), np.full(n, 3, np.int32)
+        module.sparse_sgd(*state, indices, make(n, seed=2), 5, 0.1, **settings)
+        outcomes.append(state)
+    for other in outcomes[1:]:
+        assert all(same(a.view(np.float32), b.view(np.float32)) for a, b in zip(outcomes[0], other, strict=True))
+
+
 @pytest.mark.parametrize("settings", [s for s in SETTINGS if not s.get("lazy_decay")])
 def test_equals_torch_on_dense_gradients(level, settings, make):
     torch = pytest.importorskip("torch")
@@ -95,6 +122,9 @@ def test_repeated_places_are_updated_one_after_the_other(level, same):
         ({"momentum": -0.1}, "momentum must be 0 or more"),
         ({"momentum": 0.9, "lazy_decay": True, "step": 1}, "step = 1, but index 0 was touched in step 3"),
         ({"step": -1}, "step = -1: allowed are 0 to"),
+        ({"indices": np.array([3], np.int32)}, r"indices\[0\] = 3: allowed are 0 to 2"),
+        ({"indices": np.array([-1], np.int32)}, r"indices\[0\] = -1: allowed are 0 to 2"),
+        ({"indices": None}, "parameters has 3 elements, values has 1"),
     ],
 )
 def test_refusals(arguments, message):
@@ -102,7 +132,7 @@ def test_refusals(arguments, message):
     buffer = np.zeros(3, np.float32) if arguments.pop("buffer", True) else None
     touched = np.full(3, 3, np.int32) if arguments.pop("touched", True) else None
     parameters, step = np.ones(3, np.float32), arguments.pop("step", 5)
-    lists = np.array([0], np.int32), np.ones(1, np.float32)
+    lists = arguments.pop("indices", np.array([0], np.int32)), np.ones(1, np.float32)
     with pytest.raises(ValueError, match=message):
         cext.sparse_sgd(parameters, buffer, touched, *lists, step, 0.1, **arguments)
     assert (parameters == 1).all()

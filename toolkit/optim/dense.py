@@ -20,14 +20,15 @@ def sgd(section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> torc
 
 
 def adam(section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, **_adam_settings(section))
+    return torch.optim.Adam(parameters, **adam_settings(section))
 
 
 def adamw(section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, **_adam_settings(section))
+    return torch.optim.AdamW(parameters, **adam_settings(section))
 
 
-def _adam_settings(section: OptimizerSection) -> dict[str, Any]:
+def adam_settings(section: OptimizerSection) -> dict[str, Any]:
+    """What Adam and AdamW, dense and sparse, take from an experiment file."""
     return {
         "lr": section.learning_rate,
         "betas": (section.beta1, section.beta2),

@@ -6,58 +6,77 @@ it was last listed ("smart momentum").
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 
 import cext
 from toolkit.experiment import OptimizerSection
-from toolkit.optim.sparse import SparseOptimizer
+from toolkit.optim.sparse import SparseOptimizer, refuse_unless, state
 
 
 class SparseSGD(SparseOptimizer):
-    """Equal to torch.optim.SGD where every coordinate is listed in every step, but for the rounding of float32."""
+    """torch.optim.SGD's arguments and, where every coordinate is listed in every step, its numbers but for rounding.
 
-    def __init__(self, section: OptimizerSection, parameters: Iterable[Any], threads: int = 1) -> None:
-        defaults = {
-            "lr": section.learning_rate,
-            "momentum": section.momentum,
-            "nesterov": section.nesterov,
-            "weight_decay": section.weight_decay,
-            "lazy_decay": section.lazy_decay,
-        }
-        super().__init__(parameters, defaults)
-        self.threads = threads
-        self._everywhere = torch.empty(0, dtype=torch.int32)
+    lazy_decay: momentum also decays for the steps in which a coordinate was not listed. ValueError as torch's.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        lazy_decay: bool = False,
+    ) -> None:
+        refuse_unless(lr >= 0, f"learning rate: {lr}")
+        refuse_unless(momentum >= 0, f"momentum value: {momentum}")
+        refuse_unless(weight_decay >= 0, f"weight_decay value: {weight_decay}")
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+        if lazy_decay and momentum == 0:
+            raise ValueError("lazy_decay requires a momentum")
+        settings = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, settings | {"nesterov": nesterov, "lazy_decay": lazy_decay})
 
     def _update(
         self, group: dict[str, Any], parameter: torch.Tensor, indices: torch.Tensor | None, values: torch.Tensor
     ) -> None:
-        state = self.state[parameter]
-        if group["momentum"] and not state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-            state["last_touched"] = torch.full(parameter.shape, -1, dtype=torch.int32)
-        state["step"] = state.get("step", 0) + 1
-        momentum = state.get("momentum_buffer")
-        touched = state.get("last_touched")
+        own, elements = self.state[parameter], parameter.numel()
+        if group["momentum"] and "momentum_buffer" not in own:
+            own["momentum_buffer"] = state(elements).view(parameter.shape)
+        if group["momentum"] and (group["lazy_decay"] or group["dampening"]) and "last_touched" not in own:
+            own["last_touched"] = state(elements, fill=-1, dtype=np.int32).view(parameter.shape)
+        own["step"] = own.get("step", 0) + 1
+        momentum, touched = own.get("momentum_buffer"), own.get("last_touched")
         cext.sparse_sgd(
             parameter.detach().view(-1).numpy(),
             None if momentum is None else momentum.view(-1).numpy(),
             None if touched is None else touched.view(-1).numpy(),
-            (self._all(values.numel()) if indices is None else indices).numpy(),
+            None if indices is None else indices.numpy(),
             values.numpy(),
-            step=state["step"],
-            lr=group["lr"],
+            step=own["step"],
+            lr=float(group["lr"]),
             momentum=group["momentum"],
+            dampening=group["dampening"],
             weight_decay=group["weight_decay"],
             nesterov=group["nesterov"],
             lazy_decay=group["lazy_decay"],
-            threads=self.threads,
+            threads=torch.get_num_threads(),
         )
 
-    def _all(self, elements: int) -> torch.Tensor:
-        """0, 1, … elements - 1, made once for the largest parameter."""
-        if self._everywhere.numel() < elements:
-            self._everywhere = torch.arange(elements, dtype=torch.int32)
-        return self._everywhere[:elements]
+
+def sparse_sgd(section: OptimizerSection, parameters: list[torch.nn.Parameter]) -> SparseSGD:
+    """As an experiment file asks for it."""
+    return SparseSGD(
+        parameters,
+        lr=section.learning_rate,
+        momentum=section.momentum,
+        weight_decay=section.weight_decay,
+        nesterov=section.nesterov,
+        lazy_decay=section.lazy_decay,
+    )

@@ -1,0 +1,158 @@
+#include "walk.h"
+
+#include <sched.h>
+
+enum {
+  CHECK = 32768,      /* entries a task of the check */
+  SMALLEST = 1024,    /* entries a chunk: small ones share a short list evenly, */
+  LARGEST = 65536,    /* large ones let the processor's own prefetching run */
+  STRETCHED = 3,      /* places a listed one, up to which its stretch is worked on: measured break-even */
+  USEFUL = 8192,      /* entries that are worth a thread's start */
+  ALIGNED = ~(16 - 1) /* chunks and stretches begin at multiples of 16 places: no two threads share a vector */
+};
+
+struct walk start_walk(const struct entries *list, int64_t n, int threads) {
+  int64_t chunk = max64(SMALLEST, min64(LARGEST, list->count / (8 * threads)));
+  return (struct walk){
+      .list = *list,
+      .n = n,
+      .chunk = chunk,
+      .checks = {.count = list->indices ? (list->count + CHECK - 1) / CHECK : 0},
+      .chunks = {.count = (list->count + chunk - 1) / chunk},
+      .future = INT64_MAX,
+      .outside = -1,
+  };
+}
+
+struct refusal run_walk(struct walk *walk, void (*worker)(void *context), void *context, int threads) {
+  run_workers(worker, context, useful_threads(walk->list.count, USEFUL, threads));
+  int64_t future = walk->future;
+  return (struct refusal){.outside = walk->outside, .future = future < INT64_MAX ? future : -1};
+}
+
+/* The first entry of [start, end) that was touched after this step. */
+static int64_t find_future(const struct walk *walk, int64_t start, int64_t end) {
+  for (int64_t i = start; i < end; i++) {
+    __builtin_prefetch(walk->last_touched + walk->list.indices[min64(i + GATHERED, end - 1)]);
+    if (walk->last_touched[walk->list.indices[i]] > walk->step)
+      return i;
+  }
+  return INT64_MAX;
+}
+
+static void note_future(struct walk *walk, int64_t found) {
+  int64_t known = walk->future;
+  while (found < known && !atomic_compare_exchange_weak(&walk->future, &known, found))
+    ;
+}
+
+/* One task of the check. Indices that ascend strictly from 0 or more to less
+ * than n are all inside. */
+static void check_part(struct walk *walk, int64_t start, int64_t end) {
+  const int32_t *indices = walk->list.indices;
+  int32_t disorder = indices[start] < 0 || indices[end - 1] >= walk->n;
+  for (int64_t i = max64(start, 1); i < end; i++)
+    disorder |= indices[i] <= indices[i - 1];
+  if (disorder)
+    walk->disorder = true;
+  else if (walk->last_touched)
+    note_future(walk, find_future(walk, start, end));
+}
+
+/* The whole check of a list that does not ascend, or leaves [0, n). */
+static bool check_slowly(struct walk *walk) {
+  for (int64_t i = 0; i < walk->list.count; i++)
+    if ((int64_t)(uint32_t)walk->list.indices[i] >= walk->n) { /* a negative index is a huge unsigned one */
+      walk->outside = i;
+      return false;
+    }
+  if (walk->last_touched)
+    note_future(walk, find_future(walk, 0, walk->list.count));
+  return walk->future == INT64_MAX;
+}
+
+bool check_list(struct walk *walk) {
+  for (int64_t task; (task = take_task(&walk->checks)) >= 0; atomic_fetch_add(&walk->checked, 1))
+    check_part(walk, task * CHECK, min64(walk->list.count, (task + 1) * CHECK));
+  for (int spins = 0; walk->checked < walk->checks.count; spins++) /* the others may not be running */
+    if (spins > 200)
+      sched_yield();
+  if (!walk->disorder)
+    return walk->future == INT64_MAX;
+  return take_task(&walk->chunks) == 0 && check_slowly(walk);
+}
+
+void prepare_tile(struct tile *tile) {
+  for (int i = 0; i < TILE_LANES; i++)
+    tile->all[i] = UINT32_MAX;
+}
+
+/* The entry at which a chunk begins: the first that shares its 16 places with
+ * entry `at`. */
+static int64_t chunk_border(const struct walk *walk, int64_t at) {
+  const int32_t *indices = walk->list.indices;
+  if (at >= walk->list.count)
+    return walk->list.count;
+  if (!indices)
+    return at;
+  for (int32_t border = indices[at] & ALIGNED; at > 0 && indices[at - 1] >= border;)
+    at--;
+  return at;
+}
+
+bool next_chunk(struct walk *walk, int64_t *start, int64_t *end) {
+  if (walk->disorder) { /* this worker has it all to itself, once */
+    *start = *end;
+    *end = walk->list.count;
+    return *start < *end;
+  }
+  int64_t chunk = take_task(&walk->chunks);
+  if (chunk < 0)
+    return false;
+  *start = chunk_border(walk, chunk * walk->chunk);
+  *end = chunk_border(walk, (chunk + 1) * walk->chunk);
+  return true;
+}
+
+/* Spreads the entries that lie within TILE_LANES places over the tile. */
+static void take_stretch(const struct walk *walk, struct block *block, struct tile *tile) {
+  const int32_t *indices = block->indices;
+  const float *values = block->gradients;
+  const int64_t base = indices[0] & ALIGNED, room = min64(TILE_LANES, walk->n - base), limit = base + room;
+  memset(tile->gradients, 0, sizeof tile->gradients);
+  memset(tile->listed, 0, sizeof tile->listed);
+  int64_t i = 0;
+  for (; i < block->ahead && indices[i] < limit; i++) {
+    tile->gradients[indices[i] - base] = values[i];
+    tile->listed[indices[i] - base] = UINT32_MAX;
+  }
+  block->layout = STRETCH;
+  block->count = i;
+  block->first = base;
+  block->lanes = min64(room, (indices[i - 1] - base + 16) & ALIGNED);
+  block->gradients = tile->gradients;
+  block->listed = tile->listed;
+}
+
+struct block next_block(const struct walk *walk, int64_t at, int64_t end, struct tile *tile) {
+  struct block block = {
+      .layout = WHOLE,
+      .indices = walk->list.indices ? walk->list.indices + at : NULL,
+      .gradients = walk->list.values + at,
+      .listed = tile->all,
+      .ahead = end - at,
+  };
+  const int32_t *indices = block.indices;
+  block.count = walk->disorder ? 1 : min64(TILE_LANES, end - at);
+  block.first = indices ? indices[0] : at;
+  if (indices && indices[block.count - 1] - indices[0] != block.count - 1) {
+    block.count = min64(GATHERED, block.count);
+    if (indices[block.count - 1] - indices[0] < block.count * STRETCHED)
+      take_stretch(walk, &block, tile);
+    else
+      block.layout = SCATTERED;
+  }
+  if (block.layout != STRETCH)
+    block.lanes = block.count;
+  return block;
+}
