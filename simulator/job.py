@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from simulator import fast
 from simulator.engine import Engine
 from simulator.fold import Fold
 from simulator.plan import Plan, build
 from simulator.profile import Profile
+from simulator.recovery import Course, with_failures
 from simulator.scenario import under
 from simulator.spans import Sink
 from simulator.sync import run as phases
@@ -59,13 +62,25 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
     result = summarize(fold.ranks(), seed=seed, samples=plan.samples(), phase=plan.experiment.sync.policy)
     result.events.extend(plan.scenario.events())
     result.sections["simulation"] = {"engine": used, "why": why, **_section(plan, fold, result)}
+    if plan.scenario.faults.fails:
+        with_failures(result, _course(plan, fold), plan.scenario.faults, plan.checkpoint_seconds())
     return result
+
+
+def _course(plan: Plan, fold: Fold) -> Course:
+    """The steps and checkpoints of the worker that takes longest."""
+    row = int(np.argmax([sum(seconds) for seconds in fold.seconds] + fold.checkpoint))
+    every = plan.experiment.checkpoint.every
+    stops = (plan.steps - 1) // every if every else 0
+    return Course.of(fold.seconds[row], every, float(fold.checkpoint[row]) / stops if stops else 0.0)
 
 
 def _run_phases(plan: Plan, seed: int, engine: str, sink: Sink | None, since: int) -> Result:
     """A run that is not BSP with everybody from the first step to the last."""
     if engine != "auto":
         raise UserError(f"--engine {engine}: [sync] policy = '{plan.experiment.sync.policy}' has an engine of its own")
+    if plan.scenario.faults.fails:
+        raise UserError("[faults] failure, failures_per_day: simulated with [sync] policy = 'bsp' only")
     result, said = phases.run(plan, seed, sink, since)
     result.events.extend(plan.scenario.events())
     share = result.time_share

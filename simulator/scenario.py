@@ -21,6 +21,8 @@ from toolkit.policies.linktrace import Points, link_traces
 from toolkit.policies.slowness import Slowness
 from toolkit.sections.faults import TABLES, AddedLatency, FaultsSection, Traffic, anchor
 
+SAID_ELSEWHERE = ("link_trace", "failure")  # tables whose rows are no events of their own
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -69,7 +71,7 @@ class Scenario:
 
     def events(self) -> list[dict[str, Any]]:
         """The scenario as `events` of a result: what differs from a key's default."""
-        rows = [(name, row) for name in TABLES if name != "link_trace" for row in getattr(self.faults, name)]
+        rows = [(name, row) for name in TABLES if name not in SAID_ELSEWHERE for row in getattr(self.faults, name)]
         found: list[dict[str, Any]] = [{"kind": name, **_said(row)} for name, row in rows]
         return found + [{"kind": "link_trace", "host": h, "points": len(points)} for h, points in self.traces.items()]
 

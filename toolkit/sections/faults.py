@@ -93,6 +93,14 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A failure at a given time; those by chance come at failures_per_day."""
+
+    at: float = key("0 s", "when, since the start of the run", unit="time", low=0.0, required=True)
+    kind: str = key("hardware", "of software alone, or of a machine that is replaced", choices=("software", "hardware"))
+
+
+@dataclass(frozen=True)
 class FaultsSection:
     slow_worker: tuple[SlowWorker, ...] = table(SlowWorker, "stragglers")
     slow_cpu: tuple[SlowCpu, ...] = table(SlowCpu, "hosts with slow cores")
@@ -101,6 +109,7 @@ class FaultsSection:
     added_latency: tuple[AddedLatency, ...] = table(AddedLatency, "hosts whose messages take longer")
     link_trace: tuple[LinkTrace, ...] = table(LinkTrace, "links whose rate changes")
     traffic: tuple[Traffic, ...] = table(Traffic, "other jobs' streams")
+    failure: tuple[Failure, ...] = table(Failure, "failures of the job at given times; simulated only")
     failures_per_day: float = key(0.0, "failures of the whole job a day, each at a random time", low=0.0, high=1e6)
     software_share: float = key(0.0, "share of failures that leave the machines' memory alive", low=0.0, high=1.0)
     machines: int = key(1, "machines that fail together in a failure that takes machines", low=1)
@@ -108,6 +117,11 @@ class FaultsSection:
     restart: float = key("6 min", "time to start the job again, its warm-up included", unit="time", low=0.0)
     replace: float = key("5 min", "time until a failed machine is replaced", unit="time", low=0.0)
     standbys: int = key(0, "machines that stand by to replace at once", low=0)
+
+    @property
+    def fails(self) -> bool:
+        """Whether the whole job fails, planned or by chance."""
+        return bool(self.failure or self.failures_per_day)
 
     def link_rates(self, hosts: int, bandwidth: float) -> tuple[float, ...]:
         """Rates of all hosts' links, bytes/s, where the cluster's own is `bandwidth`."""
@@ -120,7 +134,7 @@ class FaultsSection:
         return math.prod(row.factor for row in rows if not row.to_step or step < row.to_step)
 
 
-TABLES = ("slow_worker", "slow_cpu", "straggler", "slow_link", "added_latency", "link_trace", "traffic")
+TABLES = ("slow_worker", "slow_cpu", "straggler", "slow_link", "added_latency", "link_trace", "traffic", "failure")
 
 
 def anchor(rows: Any, folder: Path) -> None:
