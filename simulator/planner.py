@@ -22,7 +22,9 @@ GIB = 2.0**30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="experiment file (TOML)")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="section.key=value", help="override keys"
+    )
     parser.add_argument("--machines", type=Path, metavar="TOML", help="machines of your own, in the catalogue's form")
     parser.add_argument("--profile", help="take the device's rate from a measured profile of a gpt")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the plan")

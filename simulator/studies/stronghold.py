@@ -18,6 +18,7 @@ from simulator.offload.machine import load_machine
 from simulator.offload.search import fastest, largest
 from simulator.studies.base import Cell, Request
 from toolkit.keys import key
+from toolkit.sections.offload import IN_MEMORY
 
 TITLE = "STRONGHOLD: offloading on one device"
 SOURCE = "Sun et al., SC 2022, and its released artifact"
@@ -132,7 +133,21 @@ def asked(request: Request) -> list[Cell]:
     if quantity != "iteration_time_s":
         del settings["model.layers"]
         settings["study.quantity"] = quantity
-    return [_cell(case, quantity, settings | _given(request, settings), _row_of(case, quantity))]
+    cell = _cell(case, quantity, settings | _given(request, settings), _row_of(case, quantity))
+    idle = [f"{name} has no effect on {case.settings.method}" for name in _without_effect(case, request.given)]
+    return [dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, *idle))))]
+
+
+def _without_effect(case: Case, given: frozenset[str]) -> list[str]:
+    """Keys that the user set and the method does not have."""
+    method, found = case.settings.method, set()
+    if not case.method.windowed:
+        found.add("offload.window")
+    if not (case.method.windowed or case.settings.disk):
+        found.add("offload.threads")
+    if method == IN_MEMORY:
+        found.add("offload.optimizer")
+    return sorted(found & given)
 
 
 def _given(request: Request, settings: dict[str, Any]) -> dict[str, Any]:

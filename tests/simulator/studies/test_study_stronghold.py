@@ -63,6 +63,13 @@ def test_one_cell_published_or_not(tmp_path):
     assert cell["settings"]["data.batch_size"] == 2
 
 
+def test_a_key_without_effect_is_said(tmp_path):
+    (cell,) = study(tmp_path, "offload.method=l2l", "offload.window=4", "offload.optimizer=fused")["cells"]
+    assert cell["note"] == "offload.window has no effect on l2l"
+    (cell,) = study(tmp_path, "offload.window=15", "offload.threads=12")["cells"]
+    assert "note" not in cell
+
+
 def test_window_0_takes_the_fastest(tmp_path):
     (cell,) = study(tmp_path, "offload.window=0", "model.layers=40")["cells"]
     chosen = cell["settings"]["offload.window"]
