@@ -6,9 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+
+from toolkit.registry import COMPRESSORS, EXCHANGES
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = """
@@ -33,6 +36,19 @@ if comm.rank == 0:
     print("the example keeps the laws")
 comm.close()
 """
+
+
+def test_the_page_names_what_is_there() -> None:
+    page = (ROOT / "docs/extending.md").read_text()
+    table = {
+        row[0]: row for row in re.findall(r"^\| `\"(\w+)\"` \| (.*?) \| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE)
+    }
+    assert set(table) == {entry.wire for entry in COMPRESSORS.values()}
+    for wire, (_, _, ways, examples) in table.items():
+        assert re.findall(r"`(\w+)`", ways) == [name for name, entry in EXCHANGES.items() if entry.wire == wire]
+        assert all((ROOT / "toolkit/compression" / file).exists() for file in re.findall(r"`(\w+\.py)`", examples))
+    fragment = re.findall(r"```python-fragment\n(.*?)```", page, flags=re.DOTALL)[0]
+    assert textwrap.indent(fragment, "    ") in (ROOT / "toolkit/compression/randomk.py").read_text()
 
 
 @pytest.mark.parallel
