@@ -16,6 +16,8 @@ COMMANDS = {
     "testbed": ("toolkit.testbed.main:main", "train on an emulated cluster (needs root)"),
     "testbed-runs": ("toolkit.testbed.batch:main", "a list of runs on emulated clusters"),
     "exchanges": ("toolkit.bench.exchanges:main", "under mpirun: bytes and milliseconds a step of each exchange"),
+    "search": ("toolkit.search:main", "under mpirun: search the switch from BSP to ASP on real runs"),
+    "penalty": ("toolkit.penalty:main", "what compression and batch size cost in loss, by short real runs"),
     "compare": ("toolkit.compare:main", "finished runs side by side"),
     "doctor": ("toolkit.doctor:doctor", "say what is installed and working, by doing it"),
     "describe": ("toolkit.models.describe:main", "tensors, sizes and FLOPs of a network"),

@@ -7,6 +7,7 @@ and what is allowed. All keys have defaults, so an empty file is a valid experim
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterable
@@ -173,6 +174,12 @@ def dump(experiment: Experiment) -> str:
             lines.append(f"{spec.name} = {_toml(spec, getattr(content, spec.name))}")
         lines.append("")
     return "\n".join(lines)
+
+
+def digest(experiment: Experiment) -> str:
+    """Of the keys that are not at their defaults: a key that is new in the house leaves old results valid."""
+    told = zip(dump(experiment).splitlines(), dump(Experiment()).splitlines(), strict=False)
+    return hashlib.sha256("\n".join(own for own, default in told if own != default).encode()).hexdigest()[:12]
 
 
 def _toml(spec: dataclasses.Field[Any], value: Any) -> str:

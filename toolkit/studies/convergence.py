@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from toolkit.comm import Communicator
-from toolkit.experiment import Experiment, dump, load
+from toolkit.experiment import Experiment, digest, load
 from toolkit.gradients.capture import parse_numbers
 from toolkit.registry import COMPRESSORS, check_name, exchanges_of
 from toolkit.studies.convergence_report import report
@@ -73,12 +72,6 @@ def cases(args: argparse.Namespace) -> Iterator[tuple[str, str, int, Experiment]
             for name in names:
                 experiment = load(file, [*args.set, *known[name], f"run.seed={seed}"])
                 yield Path(file).stem, name, seed, experiment
-
-
-def digest(experiment: Experiment) -> str:
-    """Of the keys that are not at their defaults: a key that is new in the house leaves old results valid."""
-    told = zip(dump(experiment).splitlines(), dump(Experiment()).splitlines(), strict=False)
-    return hashlib.sha256("\n".join(own for own, default in told if own != default).encode()).hexdigest()[:12]
 
 
 def read(path: Path) -> list[Row]:
