@@ -61,13 +61,13 @@ def plot(case: Case, advices: list[Advice], path: Path) -> None:
 
 
 def to_json(case: Case, advices: list[Advice], notes: list[str]) -> dict[str, Any]:
-    """The plan: model, machine, `methods` as released, `counterfactuals`."""
+    """The plan: model, machine, `methods` as asked, `counterfactuals`."""
     model = vars(case.model) | {"parameters": case.model.parameters}
     rows = [advice.to_json() for advice in advices]
-    released = [row for row in rows if row["variant"] == "as released"]
-    others = [row for row in rows if row["variant"] != "as released"]
+    as_asked = [row for row in rows if row["variant"] == "as asked"]
+    others = [row for row in rows if row["variant"] != "as asked"]
     plan = {"schema": 1, "model": model, "machine": vars(case.machine), "budget": case.machine.budget()}
-    return plan | {"asked": case.settings.method, "methods": released, "counterfactuals": others, "notes": notes}
+    return plan | {"asked": case.settings.method, "methods": as_asked, "counterfactuals": others, "notes": notes}
 
 
 def show(case: Case, advices: list[Advice], notes: list[str]) -> None:
@@ -79,23 +79,27 @@ def show(case: Case, advices: list[Advice], notes: list[str]) -> None:
         f"{model.batch} x {model.sequence}, {'bf16' if model.value_bytes == 2 else 'fp32'}) on {machine.name}: "
         f"{budget['device'] / GIB:.1f} GiB of the device and {budget['host'] / GIB:.1f} GiB of the host to use"
     )
-    released = [advice for advice in advices if advice.variant == "as released"]
+    as_asked = [advice for advice in advices if advice.variant == "as asked"]
     table = Table(title="this model", title_justify="left")
     for name in ("method", "fits", "best window", "iteration", "samples/s", "busiest", "device GiB", "host GiB"):
         table.add_column(name, justify="left" if name in ("method", "fits", "busiest") else "right", no_wrap=True)
-    for advice in released:
+    for advice in as_asked:
         table.add_row(*_row(advice))
     out.print(table)
-    out.print(_largest(released))
-    for advice in released:
+    out.print(_largest(as_asked))
+    for advice in as_asked:
         if advice.why_not:
             out.print(f"{advice.method} does not fit: {advice.why_not}")
         elif advice.case and advice.case.note:
             out.print(f"note: {advice.case.note}")
-    out.print(_counterfactuals([advice for advice in advices if advice.variant != "as released"]))
+        if advice.rule:
+            unmet = ", ".join(advice.rule.unmet)
+            hidden = f"; {unmet}: too slow for any window to hide" if unmet else ", and hides all that moves"
+            out.print(f"the published rule would take window {advice.rule.window} for {advice.method}{hidden}")
+    out.print(_counterfactuals([advice for advice in advices if advice.variant != "as asked"]))
     for note in notes:
         out.print(f"note: {note}")
-    out.print(answer(case.settings.method, released))
+    out.print(answer(case.settings.method, as_asked))
 
 
 def _row(advice: Advice) -> list[str]:

@@ -11,12 +11,13 @@ from simulator.offload import calibration
 from simulator.offload.case import Case, Iteration
 from simulator.offload.methods import METHODS
 from simulator.offload.search import by_policy, fastest, largest
+from toolkit.policies.window import WindowChoice
 from toolkit.sections.offload import IN_MEMORY, WITH_DISK
 
 VARIANTS: dict[
     str, tuple[dict[str, Any], tuple[str, ...]]
 ] = {  # counterfactuals: what is changed, of which methods it says something
-    "as released": ({}, tuple(METHODS)),
+    "as asked": ({}, tuple(METHODS)),
     "fused CPU Adam": ({"fused": True}, tuple(name for name in METHODS if name != IN_MEMORY)),
     "bf16": ({"value_bytes": 2}, tuple(METHODS)),
     "NVMe tier": ({"disk": True}, WITH_DISK),
@@ -50,6 +51,11 @@ class Advice:
         return error_of(self.method)
 
     @property
+    def rule(self) -> WindowChoice | None:
+        """What the published rule would choose; None without a window."""
+        return by_policy(self.case) if self.case and self.window else None
+
+    @property
     def seconds(self) -> float | None:
         return self.iteration.seconds if self.iteration else None
 
@@ -64,7 +70,7 @@ class Advice:
         row |= {"iteration_time_s": self.seconds}
         if not self.case or not self.iteration:
             return row | {"why_not": self.why_not}
-        choice = by_policy(self.case) if self.window else None
+        choice = self.rule
         row |= {"window": self.window or None, "relative_error": self.error, "binds": self.iteration.binds}
         row |= {"samples_per_s": self.case.model.batch / self.iteration.seconds}
         row |= {"policy_window": choice.window if choice else None, "not_hidden": list(choice.unmet) if choice else []}
@@ -73,7 +79,7 @@ class Advice:
         return row | ({"note": self.case.note} if self.case.note else {})
 
 
-def advise(case: Case, method: str, variant: str = "as released") -> Advice:
+def advise(case: Case, method: str, variant: str = "as asked") -> Advice:
     """The advice for one method on a case's model and machine, in a variant of VARIANTS.
 
     A window that the case sets is kept; 0 takes the fastest.

@@ -56,6 +56,7 @@ def test_the_published_model_on_the_published_machine(tmp_path, capsys):
     assert what_if["NVMe tier", "zero-infinity"]["iteration_time_s"] > rows["zero-infinity"]["iteration_time_s"]
     text = capsys.readouterr().out
     assert "megatron-lm holds this model" in text
+    assert "the published rule would take window 3 for stronghold; rate of updating" in text
     assert all(method in text for method in rows)
 
 
@@ -73,6 +74,13 @@ def test_what_fits_nowhere_says_why(tmp_path, capsys):
     assert not any(row["fits"] for row in found["methods"])
     assert all("out of memory" in row["why_not"] for row in found["methods"])
     assert "stronghold does not hold this model; no method does" in capsys.readouterr().out
+
+
+def test_with_a_fused_optimizer_rule_and_simulation_agree(tmp_path, capsys):
+    row = plan(tmp_path, "--set", "offload.optimizer=fused")["methods"][-1]
+    assert row["window"] == row["policy_window"] == 2
+    assert row["not_hidden"] == []
+    assert "hides all that moves" in capsys.readouterr().out
 
 
 def test_a_given_window_is_kept(tmp_path):
