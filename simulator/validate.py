@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from simulator import validationfiles as files
 from simulator.calibrate import calibrate, wide_console
 from simulator.fitting import trimmed_mean
 from simulator.job import simulate
@@ -29,9 +28,9 @@ from toolkit import units
 from toolkit.errors import UserError
 from toolkit.trace import RankSteps, Result, summarize
 
-VALIDATION_SCHEMA = "sandtable-validation/1"
 SHARES = ("compute", "compress", "communicate", "optimize", "idle")
 UNEVEN = 1.5  # slowest over fastest rank from which the scheduler's placement is worth a word
+TRIMMED = 0.25  # share of the steps that is left out at either end
 DIFFERENT = 0.10  # two runs whose times differ by more must come out in the right order
 
 
@@ -39,10 +38,10 @@ DIFFERENT = 0.10  # two runs whose times differ by more must come out in the rig
 class Comparison:
     """One run, measured and predicted: seconds of an iteration and shares of its time.
 
-    measured_s is the trimmed mean over whole steps (a tenth at either end left out): what else the host does stalls a
-    step now and then, which is no property of the experiment. predicted_s is the mean over as many simulated steps. The
-    short steps at the end of an epoch are left out of both. measured_mean_s is the plain mean of all steps. unevenness:
-    compute time of the slowest rank over that of the fastest, medians over steps.
+    measured_s is the mean of the middle half of the whole steps: what else the host does stalls a step now and then,
+    which is no property of the experiment. predicted_s is the mean over as many simulated steps. The short steps at the
+    end of an epoch are left out of both. measured_mean_s is the plain mean of all steps. unevenness: compute time of
+    the slowest rank over that of the fastest, medians over steps.
     """
 
     name: str
@@ -93,7 +92,7 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         name=run.name,
         fitted=fitted,
         label=label_of(run),
-        measured_s=trimmed_mean(iterations(run)),
+        measured_s=trimmed_mean(iterations(run), TRIMMED),
         predicted_s=simulated.iteration_time_s["mean"],
         measured_mean_s=real.iteration_time_s["mean"],
         measured_share=real.time_share,
@@ -170,6 +169,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_argument("--fit", nargs="+", metavar="RUN", help="runs to calibrate from (default: all that are given)")
     parser.add_argument("--max-error", type=float, metavar="E", help="exit with 1 where a MAPE is above, such as 0.2")
     parser.add_argument("--json", metavar="OUT", help="write the comparison as JSON")
+    parser.add_argument("--csv", metavar="OUT", help="write it as CSV, a run a line")
+    parser.add_argument("--markdown", metavar="OUT.md", help="write it as a Markdown table")
     parser.add_argument("--plot", metavar="OUT.png", help="draw predicted against measured time")
 
 
@@ -186,13 +187,18 @@ def main(args: argparse.Namespace) -> int:
     rows = [compare(run, profile, run.digest in known) for run in runs]
     groups = {"fitted": [r for r in rows if r.fitted], "held out": [r for r in rows if not r.fitted]}
     show(groups, wide_console())
+    totals = {name: summary(group) for name, group in groups.items()}
     if args.json:
-        _write(Path(args.json), report(groups))
+        files.write(Path(args.json), files.dumped(files.to_json(groups, totals)), "--json")
+    if args.csv:
+        files.write(Path(args.csv), files.to_csv(groups), "--csv")
+    if args.markdown:
+        files.write(Path(args.markdown), files.to_markdown(groups, totals, SHARES), "--markdown")
     if args.plot:
         from simulator.plots import plot_validation
 
         plot_validation(rows, Path(args.plot))
-    worst = max(s.mape for s in map(summary, groups.values()) if s)
+    worst = max(total.mape for total in totals.values() if total)
     if args.max_error is not None and worst > args.max_error:
         Console(stderr=True).print(f"MAPE {worst:.1%} is above --max-error {args.max_error:.1%}", highlight=False)
         return 1
@@ -201,25 +207,6 @@ def main(args: argparse.Namespace) -> int:
 
 def _unique(runs: Sequence[Run]) -> list[Run]:
     return list({run.folder.resolve(): run for run in runs}.values())
-
-
-def report(groups: dict[str, list[Comparison]]) -> dict[str, Any]:
-    """The comparison as plain data."""
-    content: dict[str, Any] = {"schema": VALIDATION_SCHEMA}
-    for name, rows in groups.items():
-        total = summary(rows)
-        content[name.replace(" ", "_")] = {
-            "summary": dataclasses.asdict(total) if total else None,
-            "runs": [{**dataclasses.asdict(row), "error": row.error} for row in rows],
-        }
-    return content
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written: {error.strerror}") from None
 
 
 def show(groups: dict[str, list[Comparison]], console: Console) -> None:
