@@ -26,6 +26,8 @@ def refusal(plan: Plan, *, traced: bool, flows: bool) -> str | None:
         return "exchanges are asked for as flows on links"
     if plan.scenario.contended:
         return "links change their rate or carry other traffic while exchanges are under way"
+    if plan.pooled:
+        return "workers share their host's cores as they come"
     mixed = plan.mixed_step()
     if mixed is not None:
         return f"in step {mixed} what one bucket's exchange does depends on when another's ends"

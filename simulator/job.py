@@ -10,6 +10,7 @@ from simulator import fast
 from simulator.engine import Engine
 from simulator.fold import Fold
 from simulator.plan import Plan, build
+from simulator.pooled import PooledEngine
 from simulator.profile import Profile
 from simulator.recovery import Course, with_failures
 from simulator.scenario import under
@@ -57,7 +58,8 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
     if engine in ("auto", "fast") and why_not is None:
         fold, used, why = fast.run(plan, seed), "fast", "exact here: BSP, exchanges one at a time on idle links"
     else:
-        fold = Engine(plan, seed, sink=sink, since=since, flows=flows).run()
+        kind = PooledEngine if plan.pooled else Engine
+        fold = kind(plan, seed, sink=sink, since=since, flows=flows).run()
         used, why = ("flows" if flows else "events"), why_not or "asked for"
     result = summarize(fold.ranks(), seed=seed, samples=plan.samples(), phase=plan.experiment.sync.policy)
     result.events.extend(plan.scenario.events())

@@ -152,6 +152,13 @@ class Plan:
         return math.hypot(self.profile.compute_cv, self.profile.slice_s / whole)
 
     @property
+    def pooled(self) -> bool:
+        """Whether workers share cores as they come."""
+        cluster = self.experiment.cluster
+        asked = self.topology.workers_per_host * self.experiment.compression.threads
+        return cluster.cpu_sharing == "processor" and asked > cluster.cores_per_host
+
+    @property
     def on_cores(self) -> bool:
         """Whether forward and backward run on the cores of the host, not on a device of the worker's own."""
         if self.profile.source == "measured":
@@ -291,7 +298,9 @@ def build(
     if profile.links and topology.hosts > 1:
         topology, measured = payload_rates(topology, profile.links), profile.links
     software = (measured.call_s, measured.coordinate_s) if measured else (0.0, 0.0)
-    stretch = _contention(topology.workers_per_host, experiment.cluster.cores_per_host)
+    stretch = 1.0
+    if experiment.cluster.cpu_sharing == "stretch":
+        stretch = _contention(topology.workers_per_host, experiment.cluster.cores_per_host)
     if profile.source == "measured":
         stretch /= _contention(profile.host.get("ranks", 1), profile.host.get("cores", 1))
     elif device.kind != "cpu":

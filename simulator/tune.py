@@ -72,7 +72,9 @@ def main(args: argparse.Namespace) -> int:
 def show(search: Search, trials: list[Trial], found: dict[str, Any]) -> None:
     """The best trials, what was refused, and the verdict."""
     ranked = search.ranked(trials)
-    table = Table(title=f"{len(trials)} points simulated, the best {min(SHOWN, len(ranked))} by {search.objective.name}")
+    table = Table(
+        title=f"{len(trials)} points simulated, the best {min(SHOWN, len(ranked))} by {search.objective.name}"
+    )
     for name in trials[0].point:
         table.add_column(name, justify="right")
     table.add_column(search.objective.unit, justify="right")

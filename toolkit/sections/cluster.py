@@ -8,6 +8,7 @@ from toolkit.keys import key
 
 ALLREDUCE = ("ring", "recursive-doubling", "rabenseifner", "hierarchical", "parameter-server")
 ALLGATHER = ("ring", "bruck")
+SHARING = ("stretch", "processor")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class ClusterSection:
     local_bandwidth: float = key("5 GB/s", "rate between two workers of one host", unit="rate", above=0.0)
     local_latency: float = key("5 us", "latency between two workers of one host", unit="time", low=0.0)
     cycle_time: float = key("1 ms", "Horovod's cycle: how often it looks for ready tensors", unit="time", above=0.0)
+    cpu_sharing: str = key(
+        "stretch", "simulated workers that outnumber cores: all work takes longer, or as it comes", choices=SHARING
+    )
     allreduce: str = key(
         "auto", "simulated algorithm of an allreduce; auto: Open MPI's choice", choices=("auto", *ALLREDUCE)
     )
