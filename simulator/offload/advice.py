@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from simulator.offload import calibration
@@ -136,7 +135,6 @@ def _nearest(case: Case) -> int:
     return min(range(1, case.model.layers + 1), key=excess)
 
 
-@cache
 def error_of(method: str) -> float:
     """Worst relative error of a method's held-out times in the study, of all where it has none.
 

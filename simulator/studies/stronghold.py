@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def published(request: Request) -> list[Cell]:
     return cells
 
 
+@cache
 def residuals() -> dict[str, list[float]]:
     """|relative error| of the held-out iteration times, by method: the planner's error bars."""
     found: dict[str, list[float]] = {}
