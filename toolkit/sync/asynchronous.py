@@ -48,7 +48,13 @@ class AsynchronousPhase:
         duties = Duties(self._compute, self._save, self._progress)
         client = self.servers.client(trainer.recorder.clock)
         clip = trainer.experiment.optimizer.clip_norm
-        return AsynchronousWorker(trainer.reducer, trainer.recorder, client, duties, clip)
+        return AsynchronousWorker(trainer.reducer, trainer.recorder, client, duties, clip, 1.0 / self._excess)
+
+    @property
+    def _excess(self) -> float:
+        """How much larger than a mean a worker's gradient is under BSP, where the sum is divided by all ranks, also
+        by dedicated servers; residuals pass from phase to phase, so it is here, too, until it is pushed."""
+        return self.trainer.comm.size / len(self.servers.workers)
 
     def run(self) -> None:
         trainer, servers = self.trainer, self.servers
@@ -77,7 +83,8 @@ class AsynchronousPhase:
             self.position += 1
         step = (self.stretch.units + unit - self.stretch.first) // bsp_units(trainer.experiment)
         trainer.reducer.begin_step(self._raw(unit), trainer.density.at(step))
-        loss = trainer.compute(self.sampler, self.position, 1.0 / self.sampler.count(self.position, rank))
+        weight = self._excess / self.sampler.count(self.position, rank)
+        loss = trainer.compute(self.sampler, self.position, weight) / self._excess
         self.position += 1
         return loss
 

@@ -73,13 +73,15 @@ class Client:
                 buckets[piece.bucket][piece.start : piece.end].copy_(values[at : at + piece.elements])
                 at += piece.elements
 
-    def push(self, payloads: Sequence[Payload], step: int) -> int:
-        """Send a gradient, a payload a bucket, to all servers; returns the bytes of it. Nobody is waited for."""
+    def push(self, payloads: Sequence[Payload], step: int, scale: float = 1.0) -> int:
+        """Send a gradient, a payload a bucket, to all servers, which multiply it by `scale`; returns the bytes of it.
+        Nobody is waited for."""
         kind, size = KINDS.index(kind_of(payloads)), 0
+        factor = int(np.float64(scale).view(np.int64))
         for number, pieces in enumerate(self.shards):
             body = encode(payloads, pieces, self.wire)
             size += body.nbytes
-            self._post(number, PUSH, self.versions[number], kind, step, body=body)
+            self._post(number, PUSH, self.versions[number], kind, step, factor, body=body)
         self.clock += 1
         return size
 

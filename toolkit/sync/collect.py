@@ -52,14 +52,14 @@ def collecting(reducer: GradientReducer) -> Iterator[None]:
         reducer.exchange, reducer.dense_exchange, reducer.bypass = before
 
 
-def take(reducer: GradientReducer, limit: float) -> list[Payload]:
-    """This step's payloads, one a bucket, cut to the joint norm `limit` (0: as they are), as a merged gradient is."""
+def take(reducer: GradientReducer, limit: float, scale: float = 1.0) -> tuple[list[Payload], float]:
+    """This step's payloads, one a bucket, and by what the servers are to multiply them: `scale`, and what cuts them to
+    the joint norm `limit` (0: nothing), as a merged gradient is. They stay as the wire carries them without loss."""
     payloads = [pending.payload for pending in reducer.compressed() if isinstance(pending, Collected)]
-    norm = math.sqrt(sum(float(_values(p).double().square().sum()) for p in payloads)) if limit > 0 else 0.0
-    if norm > limit > 0:
-        for payload in payloads:
-            _values(payload).mul_(limit / norm)
-    return payloads
+    if limit > 0:
+        norm = math.sqrt(sum(float(_values(p).double().square().sum()) for p in payloads)) * scale
+        scale *= min(1.0, limit / norm) if norm > 0 else 1.0
+    return payloads, scale
 
 
 def _values(payload: Payload) -> torch.Tensor:

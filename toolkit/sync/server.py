@@ -77,8 +77,8 @@ class Shard:
         state = self.optimizer.state_dict()["state"] if self.optimizer is not None else {}
         return {"values": self.values, "state": state}
 
-    def apply(self, kind: str, body: NDArray[np.uint8]) -> None:
-        """One optimizer step with a worker's gradient."""
+    def apply(self, kind: str, body: NDArray[np.uint8], scale: float = 1.0) -> None:
+        """One optimizer step with a worker's gradient, times `scale`."""
         if self.optimizer is None:
             self.version += 1
             return
@@ -88,25 +88,25 @@ class Shard:
             if "momentum" in group:
                 group["momentum"] = momentum
         if kind == SPARSE:
-            self._take_lists(body)
+            self._take_lists(body, np.float32(scale))
         else:
             for parameter, values in zip(self.parameters, decode_dense(body, kind, self.pieces), strict=True):
-                parameter.grad = values
+                parameter.grad = values.mul_(scale)
         self.optimizer.step()
         self.version += 1
 
-    def _take_lists(self, body: NDArray[np.uint8]) -> None:
+    def _take_lists(self, body: NDArray[np.uint8], scale: np.float32) -> None:
         entries = self.wire.decode(body)
         for parameter, (indices, values) in zip(self.parameters, entries, strict=True):
             if isinstance(self.optimizer, SparseOptimizer):
                 parameter.grad = None
                 # copies: in the message they may stand at any byte
-                self.optimizer.assign(parameter, torch.from_numpy(indices.copy()), torch.from_numpy(values.copy()))
+                self.optimizer.assign(parameter, torch.from_numpy(indices.copy()), torch.from_numpy(values * scale))
             else:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 parameter.grad.zero_()
-                cext.scatter_add(parameter.grad.numpy(), indices, values)
+                cext.scatter_add(parameter.grad.numpy(), indices, values * scale)
 
 
 @dataclass
@@ -171,7 +171,7 @@ class Server(threading.Thread):
 
     def _push(self, worker: int, words: list[int], body: NDArray[np.uint8]) -> None:
         start, staleness = self.recorder.clock(), self.shard.version - words[1]
-        self.shard.apply(KINDS[words[2]], body)
+        self.shard.apply(KINDS[words[2]], body, float(np.int64(words[4]).view(np.float64)))
         self.clocks[worker] += 1
         self.seen.add(staleness)
         self.seen.spread = max(self.seen.spread, max(self.clocks.values()) - min(self.clocks.values()))

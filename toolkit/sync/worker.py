@@ -40,13 +40,18 @@ class Duties:
 
 @dataclass
 class AsynchronousWorker:
-    """Runs on every rank that computes. losses: (update's number in the phase, loss) of its own updates."""
+    """Runs on every rank that computes.
+
+    scale: of what is pushed, where compute's gradients are not plain means. losses: (update's number in the phase,
+    loss) of its own updates.
+    """
 
     reducer: GradientReducer
     recorder: Recorder
     client: Client
     duties: Duties
     clip_norm: float
+    scale: float = 1.0
     losses: list[tuple[int, float]] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
 
@@ -76,9 +81,9 @@ class AsynchronousWorker:
         start = recorder.clock()
         loss = self.duties.compute(unit)
         seconds = recorder.clock() - start
-        payloads = take(self.reducer, self.clip_norm)
+        payloads, scale = take(self.reducer, self.clip_norm, self.scale)
         posted = recorder.clock()
-        size = self.client.push(payloads, recorder.step)
+        size = self.client.push(payloads, recorder.step, scale)
         end = recorder.clock()
         recorder.add("wait", "push", posted, end)
         recorder.add("communicate", "push", posted, end, size)
