@@ -20,7 +20,7 @@ from simulator.fold import Fold, Jitter, outcome
 from simulator.network import Network
 from simulator.plan import Plan
 from simulator.play import Play, run_until
-from simulator.spans import Sink, step_spans
+from simulator.spans import Sink, link_spans, step_spans
 from simulator.worker import begin_in_wait, finish, launch
 from toolkit.trace import Span
 
@@ -66,6 +66,10 @@ class Engine:
         self.clock.process(self._background())
         happen(self.clock, self.network, self.plan.scenario)
         run_until(self.clock, AllOf(self.clock, workers), self._waits)
+        if self.sink is not None:
+            names = self.plan.topology.link_names()
+            for span in link_spans(self.network.log or (), names):
+                self.sink(span)
         return self.fold
 
     def _waits(self) -> list[str]:
@@ -80,6 +84,8 @@ class Engine:
         plan, rows, start = self.plan, slice(rank, rank + 1), 0.0
         for number in range(plan.steps):
             step, pace = plan.step(number), self.jitter.pace(number).of(rows)
+            if self.flows and self.sink is not None and number == self.since and self.network.log is None:
+                self.network.log = []
             begin = np.array([start])
             launches = launch(plan, step, rows, begin, pace)
             board = self._board(number)

@@ -26,6 +26,7 @@ __all__ = ["Fabric", "Flow", "Network", "Route", "Topology", "few_max_min", "max
 
 FEW = 40  # flows up to which plain numbers are faster than arrays
 INFINITE = float("inf")
+Carried = tuple[Route, float, float, float]  # links, began, ended, bytes
 
 
 def max_min(routes: NDArray[np.int64], capacity: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -79,6 +80,7 @@ class Flow:
     sent: Callable[[], None]
     began: float
     since: float
+    size: float
     rate: float = -1.0
     version: int = 0
 
@@ -93,7 +95,7 @@ class Network:
         self.clock = clock
         self.topology = topology
         self.added = [0.0] * topology.hosts  # seconds of latency, at present, beside the topology's
-        self.log: list[tuple[Route, float, float, float]] | None = None
+        self.log: list[Carried] | None = None
         self._plain = topology.capacities().tolist()
         self._moved = [0.0] * len(self._plain)
         self._on: list[dict[Flow, None]] = [{} for _ in self._plain]  # in order of arrival, so that runs repeat
@@ -129,7 +131,7 @@ class Network:
         With size inf it lasts until `cancel`.
         """
         now, alone = self.clock.now, True
-        flow = Flow(route, size, sent, now, now)
+        flow = Flow(route, size, sent, now, now, size)
         if size <= 0:
             self.later(now, sent)
             return flow
@@ -235,7 +237,7 @@ class Network:
             del on[flow]
             shared = shared or bool(on)
         if self.log is not None:
-            self.log.append((flow.route, flow.began, self.clock.now, flow.left))
+            self.log.append((flow.route, flow.began, float(self.clock.now), flow.size))
         flow.sent()
         if shared:  # else nobody is there to take its place
             self._settle_later(flow.route)

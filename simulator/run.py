@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from simulator.clusters import load_on
+from simulator.effect import affordable, without_effect
 from simulator.job import ENGINES, run_plan
 from simulator.output import write_json
 from simulator.plan import Plan, build
@@ -18,6 +19,7 @@ from simulator.scenario import under
 from simulator.terminal import console, duration
 from toolkit import units
 from toolkit.errors import UserError
+from toolkit.experiment import Experiment
 from toolkit.trace import Span, write_trace
 from toolkit.trace.chrome import write_chrome
 
@@ -41,9 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    experiment = under(load_on(args.file, args.cluster, args.set), args.scenario)
     profile = Profile.load(args.profile) if args.profile else None
-    plan = build(experiment, profile, host_network=args.on_host, source=args.file)
+
+    def loaded(overrides: list[str]) -> Experiment:
+        return under(load_on(args.file, args.cluster, overrides), args.scenario)
+
+    def planned(experiment: Experiment) -> Plan:
+        return build(experiment, profile, host_network=args.on_host, source=args.file)
+
+    experiment = loaded(args.set)
+    plan = planned(experiment)
     seed = experiment.run.seed if args.seed is None else args.seed
     if seed < 0:
         raise UserError(f"--seed {seed}: a whole number >= 0 is wanted")
@@ -51,6 +60,15 @@ def main(args: argparse.Namespace) -> int:
     since = 0 if args.trace else max(0, plan.steps - SHOWN_STEPS)  # a picture needs no more
     sink = None if spans is None else spans.append
     result = run_plan(plan, seed, engine=args.engine, sink=sink, since=since).to_json()
+    if args.set and affordable(plan, result["simulation"]["engine"]):
+
+        def again(other: Experiment) -> dict[str, Any]:
+            own = other.run.seed if args.seed is None else args.seed
+            return run_plan(planned(other), own, engine=args.engine).to_json()
+
+        notes = without_effect(args.set, loaded, again, result)
+        if notes:
+            result["simulation"]["without_effect"] = notes
     if args.json:
         write_json(args.json, result)
     if args.trace and spans is not None:
@@ -67,7 +85,7 @@ def save_trace(out: Path, plan: Plan, spans: list[Span]) -> None:
     """A Chrome trace (OUT ends in .json), or a folder that toolkit.trace.read_run reads."""
     try:
         if out.suffix == ".json":
-            write_chrome(out, spans)
+            write_chrome(out, spans, host_names(plan))
             return
         (out / "trace").mkdir(parents=True, exist_ok=True)
         by_rank: dict[int, list[Span]] = defaultdict(list)
@@ -81,7 +99,6 @@ def save_trace(out: Path, plan: Plan, spans: list[Span]) -> None:
 
 def trace_header(plan: Plan, rank: int) -> dict[str, Any]:
     """The header that the trainer writes for its own traces, of simulated hosts."""
-    per_host = plan.topology.workers_per_host
     return {
         "rank": rank,
         "workers": plan.topology.workers,
@@ -90,8 +107,13 @@ def trace_header(plan: Plan, rank: int) -> dict[str, Any]:
         "batch_size": plan.experiment.data.batch_size,
         "examples": plan.profile.examples,
         "cores": plan.experiment.cluster.cores_per_host,
-        "hosts": [f"host{worker // per_host}" for worker in range(plan.topology.workers)],
+        "hosts": host_names(plan),
     }
+
+
+def host_names(plan: Plan) -> list[str]:
+    """The host of each worker."""
+    return [f"host{worker // plan.topology.workers_per_host}" for worker in range(plan.topology.workers)]
 
 
 def show(result: dict[str, Any], plan: Plan) -> None:
@@ -118,3 +140,5 @@ def show(result: dict[str, Any], plan: Plan) -> None:
     out.print(f"profile: {source}; {algorithms}; engine: {simulation['engine']} ({simulation['why']})", highlight=False)
     for note in simulation["assumptions"]:
         out.print(f"assumed: {note}")
+    for note in simulation.get("without_effect", ()):
+        out.print(note, highlight=False)

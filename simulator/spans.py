@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from simulator.network import Carried
 from simulator.plan import Plan, Step
 from simulator.worker import Finish, Launches, Pace, waiting
 from toolkit.trace import Span
 
 Sink = Callable[[Span], None]
+
+
+def link_spans(log: Iterable[Carried], names: Sequence[str]) -> Iterator[Span]:
+    """When each link carried something, and how much in all: flows that overlap are one span, of no rank."""
+    flows: dict[int, list[tuple[float, float, float]]] = {}
+    for route, began, ended, size in log:
+        for link in route:
+            flows.setdefault(link, []).append((began, ended, size))
+    for link in sorted(flows):
+        name = names[link] if link < len(names) else f"stream {link - len(names)}"
+        begin, until, total = 0.0, -1.0, 0.0
+        for began, ended, size in sorted(flows[link]):
+            if until < 0 or began > until:
+                if until >= 0:
+                    yield Span("link", name, round(total), begin, until, -1, -1)
+                begin, until, total = began, ended, 0.0
+            until, total = max(until, ended), total + size
+        yield Span("link", name, round(total), begin, until, -1, -1)
 
 
 def step_spans(

@@ -18,6 +18,7 @@ COMMANDS = {
     "exchanges": ("toolkit.bench.exchanges:main", "under mpirun: bytes and milliseconds a step of each exchange"),
     "search": ("toolkit.search:main", "under mpirun: search the switch from BSP to ASP on real runs"),
     "penalty": ("toolkit.penalty:main", "what compression and batch size cost in loss, by short real runs"),
+    "timeline": ("toolkit.trace.timeline:main", "a run's trace for Perfetto: workers, devices, links"),
     "compare": ("toolkit.compare:main", "finished runs side by side"),
     "doctor": ("toolkit.doctor:doctor", "say what is installed and working, by doing it"),
     "describe": ("toolkit.models.describe:main", "tensors, sizes and FLOPs of a network"),

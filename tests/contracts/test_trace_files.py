@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from toolkit.errors import UserError
 from toolkit.trace import TRACE_SCHEMA, Recorder, Span, read_run, read_trace, write_trace
-from toolkit.trace.chrome import write_chrome
+from toolkit.trace.chrome import DEVICES, write_chrome
 from toolkit.trace.span import WHAT
 
 nanoseconds = st.integers(0, 10**15)
@@ -208,7 +208,7 @@ def test_a_chrome_trace_holds_every_span_in_microseconds(tmp_path_factory: Any, 
     path = tmp_path_factory.getbasetemp() / "chrome.json"
     write_chrome(path, recorded)
     events = json.loads(path.read_text())["traceEvents"]
-    drawn = [event for event in events if event["ph"] == "X"]
+    drawn = [event for event in events if event["ph"] == "X" and event["pid"] < DEVICES]
     assert len(drawn) == len(recorded)
     for event, span in zip(drawn, recorded, strict=True):
         assert (event["cat"], event["pid"]) == (span.what, span.rank)
@@ -217,6 +217,8 @@ def test_a_chrome_trace_holds_every_span_in_microseconds(tmp_path_factory: Any, 
         assert event["tid"] == {"communicate": 1, "serve": 2}.get(span.what, 0)
         if not span.detail:
             assert event["args"] == {"step": span.step, "bytes": span.bytes}
-    names = {(event["pid"], event["args"]["name"]) for event in events if event["ph"] == "M"}
+    computed = [event for event in events if event["ph"] == "X" and event["pid"] == DEVICES]
+    assert [event["cat"] for event in computed] == [s.what for s in recorded if s.what in ("forward", "backward")]
+    names = {(event["pid"], event["args"]["name"]) for event in events if event["ph"] == "M" and event["pid"] < DEVICES}
     ranks = {span.rank for span in recorded}
     assert names == {(rank, name) for rank in ranks for name in ("main", "communicate", "serve", f"worker {rank}")}

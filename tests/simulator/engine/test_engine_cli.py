@@ -1,5 +1,6 @@
 """The command line: output held word for word, files, one-line errors, sweeps that resume."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 from simulator import points as points_module
 from simulator import sweep as sweep_module
 from simulator.cli import main
+from toolkit.__main__ import main as toolkit_main
 from toolkit.errors import UserError
 from toolkit.trace import RankSteps, read_run, summarize
+from toolkit.trace.chrome import DEVICES, LINKS
 
 CLUSTERS = Path(__file__).resolve().parents[3] / "exp_configs" / "clusters"
 CONTRACT = ["schema", "seed", "workers", "steps", "total_time_s", "iteration_time_s", "samples_per_s"]
@@ -74,7 +77,9 @@ def test_trace_folder_is_read_like_a_real_run(files):
 def test_chrome_trace_and_plot(files):
     assert run(files, "--trace", files / "chrome.json", "--plot", files / "run.png") == 0
     events = json.loads((files / "chrome.json").read_text())["traceEvents"]
-    assert {event["pid"] for event in events} == {0, 1, 2, 3}
+    assert {event["pid"] for event in events} == {0, 1, 2, 3, DEVICES, LINKS}
+    links = {event["args"]["name"] for event in events if event["ph"] == "M" and event["pid"] == LINKS}
+    assert links == {"links", *(f"link of host{host}" for host in range(4))}
     assert (files / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -260,3 +265,38 @@ def test_a_sweep_under_another_scenario_takes_no_old_rows(files):
         assert sweep(files, "--over", "cluster.workers=2,4", "--scenario", scenario, "--csv", csv) == 0
         times.append(float(csv.read_text().splitlines()[1].split(",")[1]))
     assert times[1] > 1.5 * times[0]
+
+
+def test_the_timeline_of_flows_has_a_track_a_link(files, capsys):
+    """Each byte that goes over a host's link stands on its track, and no two spans of a track overlap."""
+    assert run(files, "--engine", "flows", "--trace", files / "chrome.json", "--json", files / "r.json") == 0
+    result = json.loads((files / "r.json").read_text())
+    events = json.loads((files / "chrome.json").read_text())["traceEvents"]
+    names = {
+        e["tid"]: e["args"]["name"]
+        for e in events
+        if e["ph"] == "M" and e["pid"] == LINKS and e["name"] == "thread_name"
+    }
+    carried = [e for e in events if e["ph"] == "X" and e["pid"] == LINKS]
+    out = sum(e["args"]["bytes"] for e in carried if names[e["tid"]].endswith(" out"))
+    assert out == pytest.approx(4 * result["simulation"]["wire_bytes_per_worker"], rel=1e-3)
+    for track in names:
+        own = sorted((e["ts"], e["ts"] + e["dur"]) for e in carried if e["tid"] == track)
+        assert all(after[0] >= before[1] - 1e-6 for before, after in itertools.pairwise(own))
+
+
+def test_a_traces_folder_becomes_a_timeline(files, capsys):
+    assert run(files, "--trace", files / "folder") == 0
+    assert toolkit_main(["timeline", str(files / "folder"), "--out", str(files / "t.json")]) == 0
+    assert "of 4 workers" in capsys.readouterr().out
+    pids = {event["pid"] for event in json.loads((files / "t.json").read_text())["traceEvents"]}
+    assert pids == {0, 1, 2, 3, DEVICES, LINKS}
+    assert toolkit_main(["timeline", str(files / "nothing"), "--out", str(files / "t.json")]) == 2
+
+
+def test_a_knob_that_turns_nothing_is_named(files, capsys):
+    knobs = ["compression.stages=3", "cluster.bandwidth=10 Mbit/s", "cluster.site_latency=1 s"]
+    assert run(files, *(word for knob in knobs for word in ("--set", knob)), "--json", files / "r.json") == 0
+    said = ["no effect: compression.stages=3 changes nothing", "no effect: cluster.site_latency=1 s changes nothing"]
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("no effect")] == said
+    assert json.loads((files / "r.json").read_text())["simulation"]["without_effect"] == said
