@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from simulator.offload import calibration
-from simulator.offload.case import fit_update
+from simulator.offload.case import Case, fit_update
 from simulator.offload.machine import load_machine
 from simulator.offload.search import by_policy, fastest, largest, windows
 from simulator.offload.tiers import Tiers
@@ -149,3 +149,21 @@ def test_searches_agree_with_trying_everything(make_case):
     assert largest(case.replace(machine=tiny)) == 0
     assert fastest(case.replace(machine=tiny)) is None
     assert by_policy(case.replace(machine=tiny)) is None
+
+
+def test_bf16_halves_what_moves_and_keeps_fp32_weights_beside_the_moments(make_case):
+    case = make_case("stronghold", 20, 4, disk=True)
+    half = Case(dataclasses.replace(case.model, value_bytes=2), case.machine, case.settings)
+    moved = [
+        {where: sum(e.bytes for e in c.run().log if e.where == where) for where in ("to host", "disk")}
+        for c in (case, half)
+    ]
+    beyond = 16 * case.model.layer_parameters
+    assert moved[1]["to host"] == pytest.approx(moved[0]["to host"] / 2)
+    assert moved[0]["disk"] == pytest.approx((4 + 4 + 8 + 12) * beyond)  # two fetches, moments, weights with moments
+    assert moved[1]["disk"] == pytest.approx((2 + 2 + 12 + 14) * beyond)
+    inside = make_case("megatron-lm", 20)
+    assert inside.footprint.device["moments"] == 8 * case.model.parameters
+    inside = Case(half.model, case.machine, inside.settings)
+    assert inside.footprint.device["moments"] == 12 * case.model.parameters
+    assert inside.footprint.device["weights and gradients"] == 4 * case.model.parameters
