@@ -37,7 +37,6 @@ __all__ = [
     "Collected",
     "Moments",
     "add",
-    "block_scores_feedback",
     "capabilities",
     "collect_feedback",
     "collect_workspace",
@@ -47,7 +46,9 @@ __all__ = [
     "moments",
     "moments_feedback",
     "sample",
+    "sample_strided",
     "scatter_add",
+    "select_blocks",
     "settle",
     "simd",
     "sparse_adam",
@@ -139,9 +140,14 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, fl
 
 
 def sample(gradient: Vector | None, x: Vector, out: Vector) -> int:
-    """Copies len(out) // 16 jittered cache lines of x, or of gradient + x, into out; returns the elements copied."""
+    """Copies len(out) // 32 jittered grains of 32 elements of x, or of gradient + x; returns the elements copied."""
     count: int = _kernels.sample(gradient, x, out)
     return count
+
+
+def sample_strided(gradient: Vector | None, x: Vector, start: int, stride: int, out: Vector, threads: int = 1) -> None:
+    """out[:] = x[start::stride][:len(out)], or the same of gradient + x."""
+    _kernels.sample_strided(gradient, x, start, stride, out, threads)
 
 
 def collect_workspace(n: int) -> int:
@@ -183,9 +189,12 @@ def settle(
     return kept
 
 
-def block_scores_feedback(gradient: Vector, residual: Vector, scores: Vector, threads: int = 1) -> None:
-    """residual += gradient; scores[b] = sum of |residual| over block b of 16 elements, one cache line."""
-    _kernels.block_scores_feedback(gradient, residual, scores, threads)
+def select_blocks(
+    gradient: Vector | None, x: Vector, low: float, blocks: Vector, scores: Vector, threads: int = 1
+) -> int:
+    """x += gradient, if there is one; then the blocks of 16 elements with a sum of |x| above `low`, and these sums."""
+    count: int = _kernels.select_blocks(gradient, x, low, blocks, scores, threads)
+    return count
 
 
 def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1) -> int:

@@ -39,8 +39,9 @@ class Bench:
             "values": np.zeros(entries, np.float32),
             "workspace": np.zeros(size, np.uint8),
             "between": np.zeros(n // 16 + 1024, np.float32),
-            "lines": np.zeros(16 * min(4096, max(64, n // 256)), np.float32),
+            "lines": np.zeros(32 * min(4096, max(64, n // 256)), np.float32),
             "scores": np.zeros(-(-n // 16), np.float32),
+            "candidates": np.zeros(-(-n // 16), np.int32),
             "blocks": np.zeros(max(1, self.k // 16), np.int32),
             "block_values": np.zeros(max(1, self.k // 16), np.float32),
         }
@@ -95,12 +96,20 @@ def topk_feedback(b: Bench) -> int:
 
 
 def thresholdv16_feedback(b: Bench) -> int:
-    """The k / 16 blocks with the largest sums, whole."""
-    scores, blocks = b.room["scores"], len(b.room["blocks"])
-    b.module.block_scores_feedback(b.gradient, b.residual, scores, b.threads)
+    """The k / 16 blocks with the largest sums, whole, from candidates that a sample predicts."""
+    wanted, module = len(b.room["blocks"]), b.module
+    lines = b.room["lines"][: module.sample(b.gradient, b.residual, b.room["lines"])]
+    scores, candidates = b.room["scores"], b.room["candidates"]
+    sampled = module.select_blocks(None, lines, -1.0, candidates, scores, 1)
+    rank = wanted / len(scores) * sampled
+    above = min(sampled, int(rank + 6 * math.sqrt(rank)) + 6)
+    low = float(np.partition(scores[:sampled], sampled - above)[sampled - above])
+    found = module.select_blocks(b.gradient, b.residual, low, candidates, scores, b.threads)
+    assert found >= wanted, "the prediction missed"
     room = b.room["blocks"], b.room["block_values"], b.room["workspace"]
-    b.module.topk_select(scores, blocks, *room, b.threads)
-    return int(b.module.take_blocks(b.residual, b.room["blocks"], *b.payload(), b.threads))
+    module.topk_select(scores[:found], wanted, *room, b.threads)
+    chosen = candidates[room[0]]
+    return int(module.take_blocks(b.residual, chosen, *b.payload(), b.threads))
 
 
 def _stages(density: float) -> list[float]:
@@ -135,16 +144,15 @@ def _settle_stages(b: Bench, found: cext.Collected, brackets: Vector, ratios: li
     """The exact threshold of the last stage: sums above each bracket, completed by what lies inside it."""
     assert found.between <= len(b.room["between"])
     assert found.candidates <= len(b.room["indices"])
-    # Magnitudes of one bracket share their leading bits, so their sum in double is exact, in whatever order they came.
-    inside = np.abs(b.room["between"][: found.between])
+    inside = b.room["between"][: found.between]
     exact = found.moments.sum_abs / found.moments.count * math.log(1 / ratios[0])
     for stage, ratio in enumerate(ratios[1:]):
         low, high = brackets[2 * stage : 2 * stage + 2]
         assert low <= exact <= high, "the prediction missed"
         count, excess, _ = found.tails[stage]
-        more = inside[(inside > exact) & (inside <= high)]
-        excess += count * (high - exact) + float(more.sum(dtype=np.float64)) - len(more) * exact
-        exact += excess / (count + len(more)) * math.log(1 / ratio)
+        near, beyond = (b.module.tail_moments(inside, float(bound), 1) for bound in (exact, high))
+        excess += count * (high - exact) + near[1] - beyond[1] - beyond[0] * (high - exact)
+        exact += excess / (count + near[0] - beyond[0]) * math.log(1 / ratio)
     return float(exact)
 
 

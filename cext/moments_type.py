@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 
 class Moments(NamedTuple):
-    """Sums over |x| in float64: enough for the exponential, gamma and Pareto fits and for mean and max thresholds."""
+    """Sums over x and |x| in float64: enough for the normal, exponential, gamma and Pareto fits, for mean and max."""
 
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs of a record
     """Elements."""
     nonzero: int
     """Elements that are not 0; a NaN is not 0."""
+    sum: float
+    """Sum of x itself; NaN if there is a NaN or an infinity."""
     sum_abs: float
     sum_squares: float
     sum_log: float

@@ -108,7 +108,8 @@ def moments(x: Vector, threads: int = 1) -> Moments:
     largest = float(a.max()) if len(a) else 0.0
     sums = (math.fsum(v) if math.isfinite(largest) else float(v.sum()) for v in (wide, wide * wide, logs))
     total, squares, log_sum = sums
-    return Moments(len(x), int(np.count_nonzero(x)), total, squares, log_sum, largest)
+    signed = math.fsum(x.astype(np.float64)) if math.isfinite(largest) else math.nan
+    return Moments(len(x), int(np.count_nonzero(x)), signed, total, squares, log_sum, largest)
 
 
 def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Moments:
@@ -131,20 +132,31 @@ def _mix(z: int) -> int:
 
 
 def sample(gradient: Vector | None, x: Vector, out: Vector) -> int:
-    """One 16-element line at a jittered place of each of len(out) // 16 strata of x, or of gradient + x.
+    """One grain of 32 elements at a jittered place of each of len(out) // 32 strata of x, or of gradient + x.
 
     The places depend on the lengths only, so a run can be repeated. Returns the elements copied: fewer than len(out)
-    where x has fewer lines.
+    where x has fewer grains.
     """
-    lines = len(x) // 16
-    taken = min(len(out) // 16, lines)
+    grains = len(x) // 32
+    taken = min(len(out) // 32, grains)
+    step = (grains << 32) // taken if taken else 0  # grains a stratum, in units of 2^-32
     for j in range(taken):
-        first = j * lines // taken
-        width = (j + 1) * lines // taken - first
-        at = 16 * (first + _mix(j) % width)
-        line = x[at : at + 16]
-        out[16 * j : 16 * j + 16] = line if gradient is None else line + gradient[at : at + 16]
-    return 16 * taken
+        first = j * step >> 32
+        width = ((j + 1) * step >> 32) - first
+        at = 32 * (first + ((_mix(j) >> 32) * width >> 32))
+        grain = x[at : at + 32]
+        out[32 * j : 32 * j + 32] = grain if gradient is None else grain + gradient[at : at + 32]
+    return 32 * taken
+
+
+def sample_strided(gradient: Vector | None, x: Vector, start: int, stride: int, out: Vector, threads: int = 1) -> None:
+    """out[:] = x[start::stride][:len(out)], or the same of gradient + x. ValueError where that reaches beyond x."""
+    last = start + (len(out) - 1) * stride
+    if len(out) and last >= len(x):
+        raise ValueError(f"{len(out)} elements from {start} on, {stride} apart, reach beyond the vector's {len(x)}")
+    out[:] = x[start : last + 1 : stride]
+    if gradient is not None:
+        out += gradient[start : last + 1 : stride]
 
 
 def collect_workspace(n: int) -> int:
@@ -213,19 +225,26 @@ def settle(
     return len(kept)
 
 
-def block_scores_feedback(gradient: Vector, residual: Vector, scores: Vector, threads: int = 1) -> None:
-    """residual += gradient; scores (float32, ceil(n / 16)): sums of |residual| over blocks of 16, a cache line each.
+def select_blocks(
+    gradient: Vector | None, x: Vector, low: float, blocks: Vector, scores: Vector, threads: int = 1
+) -> int:
+    """x += gradient, if there is one; then the blocks of 16 elements whose score is above `low`, ascending.
 
-    The unit of StellaTrain's cache-aware thresholdv16. Added in halves (lane l to l + 8, then + 4, + 2, + 1), missing
-    elements of the last block as zeros, so that every instruction set gives the same bits; a NaN makes its score NaN.
+    The score of a block, the unit of StellaTrain's cache-aware thresholdv16 and a cache line, is the sum of |x| over
+    it, added in halves (lane l to l + 8, then + 4, + 2, + 1), so that every instruction set gives the same bits;
+    missing elements of the last block count as zeros, and a NaN makes its block's score NaN, above everything. Writes
+    block numbers (int32) and scores (float32) of as many as have room; returns the true count. `x` is not zeroed.
     """
-    residual += gradient
-    padded = np.zeros(16 * len(scores), np.float32)
-    padded[: len(residual)] = np.abs(residual)
-    lanes = padded.reshape(-1, 16)
+    if gradient is not None:
+        x += gradient
+    lanes = np.zeros((-(-len(x) // 16), 16), np.float32)
+    lanes.ravel()[: len(x)] = np.abs(x)
     for half in (8, 4, 2, 1):
         lanes = lanes[:, :half] + lanes[:, half:]
-    scores[:] = lanes[:, 0]
+    every = lanes[:, 0]
+    chosen = np.flatnonzero(_above(every, low))
+    _write(every, chosen, blocks, scores)
+    return len(chosen)
 
 
 def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1) -> int:

@@ -1,35 +1,42 @@
 #include "blocks.h"
 #include "parallel.h"
 
-enum { CHUNK = 4 * TILE, TAKEN = 8192 };
+enum { PIECE = 1024, TAKEN = 8192 };
 
-struct job {
-  const struct kernels *kernels;
-  const float *gradient;
-  float *residual, *scores;
-  int64_t n;
-  struct tasks chunks;
-};
-
-static void scores_worker(void *context) {
-  struct job *job = context;
-  for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
-    int64_t start = c * CHUNK, length = min64(CHUNK, job->n - start), whole = length / LANES * LANES;
-    float *x = job->residual + start, *scores = job->scores + start / LANES;
-    job->kernels->block_scores(job->gradient + start, x, whole / LANES, scores);
-    if (whole == length)
-      continue;
-    float rest[LANES] = {0}, none[LANES] = {0};
-    job->kernels->add(job->gradient + start + whole, x + whole, length - whole);
-    memcpy(rest, x + whole, (size_t)(length - whole) * sizeof *rest);
-    job->kernels->block_scores(none, rest, 1, scores + whole / LANES);
-  }
+/* The vector's last block, where it is not whole: what is missing counts as zeros. */
+static float score_rest(const struct kernels *kernels, const float *gradient, float *x, int64_t length) {
+  float rest[LANES] = {0}, score;
+  if (gradient)
+    kernels->add(gradient, x, length);
+  memcpy(rest, x, (size_t)length * sizeof *rest);
+  kernels->block_scores(NULL, rest, 1, &score);
+  return score;
 }
 
-void block_scores(const float *gradient, float *residual, int64_t n, float *scores, int threads) {
-  struct job job = {.kernels = active_kernels(), .gradient = gradient, .residual = residual, .scores = scores, .n = n};
-  job.chunks.count = (n + CHUNK - 1) / CHUNK;
-  run_workers(scores_worker, &job, useful_threads(n, CHUNK, threads));
+/* Scores are packed while they and their blocks are in the first cache. */
+int64_t pack_blocks(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t end,
+                    struct packing *p) {
+  while (at < end && p->room - p->packed >= 2 * WORD) {
+    float scores[PIECE];
+    int64_t blocks = min64(end - at, min64(PIECE, (p->room - p->packed) / WORD * WORD)), first = at * LANES;
+    int64_t whole = min64(blocks, (s->elements - first) / LANES);
+    const float *gradient = s->gradient ? s->gradient + first : NULL;
+    kernels->block_scores(gradient, s->x + first, whole, scores);
+    if (whole < blocks)
+      scores[whole] = score_rest(kernels, gradient ? gradient + whole * LANES : NULL, s->x + first + whole * LANES,
+                                 s->elements % LANES);
+    p->base = at;
+    at += kernels->pack(scores, blocks, p); /* all: there is room */
+  }
+  return at;
+}
+
+int64_t select_blocks(const float *gradient, float *x, int64_t n, int32_t key, const struct payload *payload,
+                      int threads) {
+  struct selection s = plain_selection(gradient, x, blocks_of(n), key);
+  s.elements = n;
+  s.zero = false;
+  return run_selection(&s, payload, NULL, threads);
 }
 
 struct taking {

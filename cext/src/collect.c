@@ -6,47 +6,97 @@ int64_t collect_workspace_bytes(int64_t n) {
   return (n + TILE - 1) / TILE * (int64_t)sizeof(struct tile_sums) + ALIGNMENT;
 }
 
-static void collect_between(const struct kernels *kernels, const float *x, int64_t n, const struct stage *stage,
-                            struct collector *c) {
-  float found[SUB_TILE + LANES];
-  int64_t count = kernels->pack_between(x, n, stage->low_key, stage->high_key, found);
-  if (count == 0)
-    return;
-  int64_t place = atomic_fetch_add_explicit(&c->found, count, memory_order_relaxed);
-  if (place + count <= c->capacity)
-    memcpy(c->between + place, found, (size_t)count * sizeof *found);
+/* What one thread keeps on its stack while it works on a part of a tile. */
+struct local {
+  int32_t indices[SUB_TILE + WORD]; /* survivors: what reaches any bracket but the lowest, or is a candidate */
+  float values[SUB_TILE + WORD];
+  float between[2 * SUB_TILE + LANES];
+  int64_t found;
+  bool dense;
+};
+
+static void flush_between(struct collector *c, struct local *local) {
+  int64_t place = local->found ? atomic_fetch_add_explicit(&c->found, local->found, memory_order_relaxed) : 0;
+  if (place + local->found <= c->capacity)
+    memcpy(c->between + place, local->between, (size_t)local->found * sizeof *local->between);
+  local->found = 0;
 }
 
-/* The stages look only at what reaches the lowest bracket: a quarter of a vector at SIDCo's first stage. */
-static void sum_stages(const struct kernels *kernels, const float *x, int64_t n, struct collector *c,
+/* The brackets above the lowest look only at what reaches them. */
+static void sum_stages(const struct kernels *kernels, struct collector *c, int64_t survivors, struct local *local,
                        struct tile_sums *sums) {
-  float survivors[SUB_TILE + LANES];
-  int32_t lowest = INT32_MAX;
-  for (int m = 0; m < c->stages; m++)
-    lowest = c->stage[m].low_key < lowest ? c->stage[m].low_key : lowest;
-  int64_t count = c->stages ? kernels->pack_values(x, n, lowest, survivors) : 0;
   for (int m = 0; m < c->stages; m++) {
-    kernels->tail(survivors, count, c->stage[m].high, c->stage[m].high_key, &sums->tails[m]);
-    collect_between(kernels, survivors, count, &c->stage[m], c);
+    const struct stage *stage = &c->stage[m];
+    if (m == c->lowest)
+      continue;
+    kernels->tail(local->values, survivors, stage->high, stage->high_key, &sums->tails[m]);
+    if (local->found > SUB_TILE)
+      flush_between(c, local);
+    local->found +=
+        kernels->pack_between(local->values, survivors, stage->low_key, stage->high_key, local->between + local->found);
   }
 }
 
-/* A sub-tile is added and summed, then looked at again in the first cache for each stage and for the candidates. */
+/* One sweep; then the survivors in the cache are looked at again for the other stages and the candidates. */
+static void collect_sub_tile(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t n,
+                             struct packing *p, struct local *local) {
+  struct collector *c = s->collector;
+  struct tile_sums *sums = &c->tiles[at / TILE];
+  struct packing survivors = {.key = c->survivors_key, .zero_key = p->zero_key, .base = at, .dense = local->dense};
+  struct sweep sweep = {.pack = c->stages > 1 ? &survivors : p, .moments = &sums->moments, .logs = c->logs};
+  survivors.indices = local->indices;
+  survivors.values = local->values;
+  if (c->stages) {
+    const struct stage *lowest = &c->stage[c->lowest];
+    sweep.low_key = lowest->low_key;
+    sweep.high_key = lowest->high_key;
+    sweep.high = lowest->high;
+    sweep.tail = sums->tails[c->lowest];
+    sweep.between = local->between;
+    sweep.found = local->found;
+  }
+  p->base = at;
+  int64_t before = sweep.pack->packed;
+  kernels->sweep(s->gradient + at, s->x + at, n, &sweep);
+  local->dense = p->dense = (sweep.pack->packed - before) * 256 > n;
+  if (!c->stages)
+    return;
+  local->found = sweep.found;
+  sums->tails[c->lowest] = sweep.tail;
+  if (c->stages > 1) {
+    sum_stages(kernels, c, survivors.packed, local, sums);
+    kernels->pack_entries(local->indices, local->values, survivors.packed, NULL, p);
+  }
+}
+
 int64_t collect_piece(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t end,
                       struct packing *p) {
   struct collector *c = s->collector;
-  struct tile_sums *sums = &c->tiles[at / TILE];
+  struct local local;
+  local.found = 0;
+  local.dense = p->dense;
   for (; at < end && p->packed + SUB_TILE + WORD <= p->room; at += SUB_TILE) {
-    int64_t n = min64(SUB_TILE, end - at);
-    float *x = s->x + at;
+    struct tile_sums *sums = &c->tiles[at / TILE];
     if (at % TILE == 0)
       clear_moments(&sums->moments), memset(sums->tails, 0, sizeof sums->tails);
-    (c->logs ? kernels->moments_feedback : kernels->sums_feedback)(s->gradient + at, x, n, &sums->moments);
-    sum_stages(kernels, x, n, c, sums);
-    p->base = at;
-    kernels->pack_zero(x, n, p);
+    collect_sub_tile(kernels, s, at, min64(SUB_TILE, end - at), p, &local);
+    if (local.found > SUB_TILE)
+      flush_between(c, &local);
   }
+  flush_between(c, &local);
   return min64(at, end);
+}
+
+/* Which bracket is the lowest, and from where on elements survive for the others. */
+static void order_brackets(struct collector *c, int32_t candidates_key) {
+  c->lowest = 0;
+  for (int m = 1; m < c->stages; m++)
+    if (c->stage[m].low_key < c->stage[c->lowest].low_key)
+      c->lowest = m;
+  c->survivors_key = candidates_key;
+  for (int m = 0; m < c->stages; m++)
+    if (m != c->lowest && c->stage[m].low_key < c->survivors_key)
+      c->survivors_key = c->stage[m].low_key;
 }
 
 struct collected collect(struct selection *selection, struct collector *c, const struct payload *payload, int threads) {
@@ -54,6 +104,7 @@ struct collected collect(struct selection *selection, struct collector *c, const
   struct moments_total total = {.max_key = 0};
   c->tiles = (struct tile_sums *)(((uintptr_t)c->tiles + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
   selection->collector = c;
+  order_brackets(c, selection->key);
   result.candidates = run_selection(selection, payload, NULL, threads);
   for (int64_t t = 0; t < (selection->n + TILE - 1) / TILE; t++) {
     add_moments(&total, &c->tiles[t].moments);

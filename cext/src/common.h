@@ -19,7 +19,7 @@ enum {
   WORD = 64,    /* elements a mask word */
   TILE = 65536, /* elements a tile: 256 KiB, stays in L2 between the marking and the writing pass */
   TILE_WORDS = TILE / WORD,
-  AHEAD = 512, /* elements asked for early: the processor's own prefetching stops at every page */
+  AHEAD = 1024, /* elements asked for early: the processor's own prefetching stops at every page */
   MAX_THREADS = 256,
 };
 
@@ -46,6 +46,7 @@ struct packing {
 
 /* Running sums of one chunk, 16 lanes each, so that every ISA adds the same numbers in the same order. */
 struct moment_lanes {
+  double sum[LANES];
   double sum_abs[LANES];
   double sum_squares[LANES];
   double mantissa[LANES]; /* product of mantissas since the last fold, in [1, 2^512) */
@@ -58,6 +59,19 @@ struct tail_lanes {
   double sum[LANES];
   double sum_squares[LANES];
   int64_t count;
+};
+
+/* What one sweep over a piece wants and finds. */
+struct sweep {
+  struct packing *pack; /* what lies above its key; zeroed is what lies above its zero_key. There must be room. */
+  struct moment_lanes *moments;
+  bool logs; /* sum logarithms too */
+  /* The bracket of one threshold, (low_key, high_key]; high is that key's number. */
+  int32_t low_key, high_key;
+  double high;
+  struct tail_lanes tail; /* above the bracket */
+  float *between;         /* what lies inside; NULL: no bracket is wanted */
+  int64_t found;          /* entries of it */
 };
 
 /* The inner loops of one instruction set. */
@@ -75,18 +89,21 @@ struct kernels {
                           struct packing *pack);
   /* the keys of x[0..n) that are at most `limit`; writes up to 16 more than it returns */
   int64_t (*pack_keys)(const float *x, int64_t n, int32_t limit, int32_t *keys);
-  /* the elements of x[0..n) with keys above `key`; writes up to 16 more than it returns */
-  int64_t (*pack_values)(const float *x, int64_t n, int32_t key, float *found);
   /* the elements of x[0..n) with keys in (low, high], as they are; writes up to 16 more than it returns */
   int64_t (*pack_between)(const float *x, int64_t n, int32_t low, int32_t high, float *found);
+  /* the first position from `at` on whose key is `key`; n if there is none */
+  int64_t (*find_key)(const float *x, int64_t at, int64_t n, int32_t key);
+  /* whether all indices lie in [0, n); whether they ascend strictly */
+  bool (*within)(const int32_t *indices, int64_t count, int64_t n);
+  bool (*ascending)(const int32_t *indices, int64_t count);
   void (*add)(const float *gradient, float *residual, int64_t n);
-  /* residual += gradient; scores of whole blocks */
-  void (*block_scores)(const float *gradient, float *residual, int64_t blocks, float *scores);
+  /* x += gradient, unless that is NULL; scores of whole blocks */
+  void (*block_scores)(const float *gradient, float *x, int64_t blocks, float *scores);
   int32_t (*max_key)(const float *x, int64_t n);
   void (*moments)(const float *x, int64_t n, struct moment_lanes *lanes);
   void (*moments_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
-  /* the same without logarithms */
-  void (*sums_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
+  /* residual += gradient, then sums and packs in the same pass; n is at most 8192 */
+  void (*sweep)(const float *gradient, float *residual, int64_t n, struct sweep *sweep);
   void (*tail)(const float *x, int64_t n, double threshold, int32_t key, struct tail_lanes *lanes);
 };
 

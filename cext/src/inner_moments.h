@@ -20,10 +20,23 @@ static void fold_mantissas(struct moment_lanes *lanes) {
   }
 }
 
+static void add_integers(struct moment_lanes *lanes, ivec exponent, ivec largest, ivec nonzero) {
+  int32_t exponents[LANES], keys[LANES], nonzeros[LANES];
+  i_store(exponents, exponent);
+  i_store(keys, largest);
+  i_store(nonzeros, nonzero);
+  for (int l = 0; l < LANES; l++) {
+    lanes->exponent += exponents[l];
+    lanes->nonzero += nonzeros[l];
+    lanes->max_key = keys[l] > lanes->max_key ? keys[l] : lanes->max_key;
+  }
+}
+
 /* Up to FOLD_BLOCKS whole blocks; with a residual, r += g first. */
 static inline __attribute__((always_inline)) void moment_blocks(const float *gradient, float *x, int64_t blocks,
-                                                                struct moment_lanes *lanes, bool feedback, bool logs) {
-  dvec sum_abs = d_load(lanes->sum_abs), sum_squares = d_load(lanes->sum_squares), mantissa = d_load(lanes->mantissa);
+                                                                struct moment_lanes *lanes, bool feedback) {
+  dvec sum = d_load(lanes->sum), sum_abs = d_load(lanes->sum_abs), sum_squares = d_load(lanes->sum_squares);
+  dvec mantissa = d_load(lanes->mantissa);
   ivec exponent = i_zero(), largest = i_zero(), nonzero = i_zero();
   for (int64_t i = 0; i < blocks * LANES; i += LANES) {
     __builtin_prefetch(x + i + AHEAD, feedback);
@@ -37,78 +50,71 @@ static inline __attribute__((always_inline)) void moment_blocks(const float *gra
     dvec wide = d_widen(a);
     nonzero = i_count_nonzero(nonzero, v);
     largest = i_max(largest, v_key(v));
+    sum = d_add(sum, d_widen(v));
     sum_abs = d_add(sum_abs, wide);
     sum_squares = d_add_exact_square(sum_squares, wide);
-    if (logs) {
-      exponent = i_add(exponent, v_exponent(shifted));
-      mantissa = d_mul(mantissa, d_widen(v_mantissa(shifted)));
-    }
+    exponent = i_add(exponent, v_exponent(shifted));
+    mantissa = d_mul(mantissa, d_widen(v_mantissa(shifted)));
   }
+  d_store(lanes->sum, sum);
   d_store(lanes->sum_abs, sum_abs);
   d_store(lanes->sum_squares, sum_squares);
   d_store(lanes->mantissa, mantissa);
-  int32_t exponents[LANES], keys[LANES], nonzeros[LANES];
-  i_store(nonzeros, nonzero);
-  i_store(exponents, exponent);
-  i_store(keys, largest);
-  for (int l = 0; l < LANES; l++) {
-    lanes->exponent += exponents[l];
-    lanes->nonzero += nonzeros[l];
-    lanes->max_key = keys[l] > lanes->max_key ? keys[l] : lanes->max_key;
-  }
+  add_integers(lanes, exponent, largest, nonzero);
 }
 
-static void moment_rest(const float *x, int64_t rest, struct moment_lanes *lanes) {
-  for (int64_t l = 0; l < rest; l++) {
-    int32_t key = key_of(x[l]), shifted_key;
-    float a = x[l] < 0 ? -x[l] : x[l], mantissa;
-    shifted_key = key_of(a + LOG_EPSILON);
-    int32_t bits = (shifted_key & 0x007fffff) | 0x3f800000;
-    memcpy(&mantissa, &bits, sizeof mantissa);
-    lanes->nonzero += key > 0;
-    lanes->max_key = key > lanes->max_key ? key : lanes->max_key;
-    lanes->sum_abs[l] += (double)a;
-    lanes->sum_squares[l] += (double)a * (double)a;
-    lanes->exponent += (shifted_key >> 23) - 127;
-    lanes->mantissa[l] *= (double)mantissa;
-  }
+static void moment_one(float x, int lane, struct moment_lanes *lanes) {
+  float a = x < 0 ? -x : x, mantissa;
+  int32_t key = key_of(x), shifted_key = key_of(a + LOG_EPSILON), bits = (shifted_key & 0x007fffff) | 0x3f800000;
+  memcpy(&mantissa, &bits, sizeof mantissa);
+  lanes->nonzero += key > 0;
+  lanes->max_key = key > lanes->max_key ? key : lanes->max_key;
+  lanes->sum[lane] += (double)x;
+  lanes->sum_abs[lane] += (double)a;
+  lanes->sum_squares[lane] += (double)a * (double)a;
+  lanes->exponent += (shifted_key >> 23) - 127;
+  lanes->mantissa[lane] *= (double)mantissa;
 }
 
 static inline __attribute__((always_inline)) void moment_chunk(const float *gradient, float *x, int64_t n,
-                                                               struct moment_lanes *lanes, bool feedback, bool logs) {
-  int64_t blocks = n / LANES, rest = n % LANES;
+                                                               struct moment_lanes *lanes, bool feedback) {
+  int64_t blocks = n / LANES;
   for (int64_t b = 0; b < blocks; b += FOLD_BLOCKS) {
-    moment_blocks(gradient + b * LANES, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), lanes, feedback, logs);
-    if (logs)
-      fold_mantissas(lanes);
-  }
-  for (int64_t i = blocks * LANES; feedback && i < n; i++)
-    x[i] += gradient[i];
-  moment_rest(x + blocks * LANES, rest, lanes);
-  if (logs || rest)
+    moment_blocks(gradient + b * LANES, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), lanes, feedback);
     fold_mantissas(lanes);
+  }
+  for (int64_t i = blocks * LANES; i < n; i++) {
+    if (feedback)
+      x[i] += gradient[i];
+    moment_one(x[i], (int)(i % LANES), lanes);
+  }
+  fold_mantissas(lanes);
 }
 
 static void moments(const float *x, int64_t n, struct moment_lanes *lanes) {
-  moment_chunk(x, (float *)(uintptr_t)x, n, lanes, false, true); /* false: x is only read */
+  moment_chunk(x, (float *)(uintptr_t)x, n, lanes, false); /* false: x is only read */
 }
 
 static void moments_feedback(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes) {
-  moment_chunk(gradient, residual, n, lanes, true, true);
+  moment_chunk(gradient, residual, n, lanes, true);
 }
 
-static void sums_feedback(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes) {
-  moment_chunk(gradient, residual, n, lanes, true, false);
-}
-
-static void block_scores(const float *gradient, float *residual, int64_t blocks, float *scores) {
+static inline __attribute__((always_inline)) void score_loop(const float *gradient, float *x, int64_t blocks,
+                                                             float *scores, bool feedback) {
   for (int64_t b = 0; b < blocks; b++) {
-    __builtin_prefetch(residual + b * LANES + AHEAD, 1);
-    __builtin_prefetch(gradient + b * LANES + AHEAD);
-    vec sum = v_add(v_load(residual + b * LANES), v_load(gradient + b * LANES));
-    v_store(residual + b * LANES, sum);
-    scores[b] = v_sum_halves(v_abs(sum));
+    __builtin_prefetch(x + b * LANES + AHEAD, feedback);
+    vec v = v_load(x + b * LANES);
+    if (feedback) {
+      __builtin_prefetch(gradient + b * LANES + AHEAD);
+      v = v_add(v, v_load(gradient + b * LANES));
+      v_store(x + b * LANES, v);
+    }
+    scores[b] = v_sum_halves(v_abs(v));
   }
+}
+
+static void block_scores(const float *gradient, float *x, int64_t blocks, float *scores) {
+  gradient ? score_loop(gradient, x, blocks, scores, true) : score_loop(NULL, x, blocks, scores, false);
 }
 
 static int32_t max_key(const float *x, int64_t n) {

@@ -88,27 +88,42 @@ static void mend(const int32_t *indices, const float *values, uint32_t wrong, ui
   }
 }
 
-static int64_t pack_entries(const int32_t *indices, const float *values, int64_t n, float *residual,
-                            struct packing *p) {
-  int64_t i = 0;
-  for (; i + LANES <= n && p->packed + LANES <= p->room; i += LANES) {
+INLINE int64_t pack_entries_loop(const int32_t *indices, const float *values, int64_t n, float *residual,
+                                 struct packing *p) {
+  int64_t i = 0, packed = p->packed;
+  const int64_t room = p->room;
+  const int32_t key = p->key, zero_key = p->zero_key;
+  int32_t *const out_indices = p->indices;
+  float *const out_values = p->values;
+  for (; i + LANES <= n && packed + LANES <= room; i += LANES) {
+    __builtin_prefetch(indices + i + AHEAD);
+    __builtin_prefetch(values + i + AHEAD);
     vec v = v_load(values + i);
-    uint32_t mask = v_greater(v, p->key), zeroed = v_greater(v, p->zero_key);
-    if (residual) /* first: packing may be in place */
-      mend(indices + i, values + i, mask ^ zeroed, mask, residual);
-    v_compress_pairs(v, i_load(indices + i), mask, p->indices + p->packed, p->values + p->packed);
-    p->packed += __builtin_popcount(mask);
+    uint32_t mask = v_greater(v, key);
+    if (residual) { /* first: packing may be in place */
+      uint32_t wrong = mask ^ v_greater(v, zero_key);
+      if (wrong)
+        mend(indices + i, values + i, wrong, mask, residual);
+    }
+    v_compress_pairs(v, i_load(indices + i), mask, out_indices + packed, out_values + packed);
+    packed += __builtin_popcount(mask);
   }
-  for (; i < n && n - i < LANES && p->packed < p->room; i++) {
-    uint32_t selected = key_of(values[i]) > p->key, zeroed = key_of(values[i]) > p->zero_key;
+  for (; i < n && n - i < LANES && packed < room; i++) {
+    uint32_t selected = key_of(values[i]) > key, zeroed = key_of(values[i]) > zero_key;
     if (residual)
       mend(indices + i, values + i, selected ^ zeroed, selected, residual);
     if (selected) {
-      p->indices[p->packed] = indices[i];
-      p->values[p->packed++] = values[i];
+      out_indices[packed] = indices[i];
+      out_values[packed++] = values[i];
     }
   }
+  p->packed = packed;
   return i;
+}
+
+static int64_t pack_entries(const int32_t *indices, const float *values, int64_t n, float *residual,
+                            struct packing *p) {
+  return residual ? pack_entries_loop(indices, values, n, residual, p) : pack_entries_loop(indices, values, n, NULL, p);
 }
 
 static int64_t pack_keys(const float *x, int64_t n, int32_t limit, int32_t *keys) {
@@ -125,20 +140,6 @@ static int64_t pack_keys(const float *x, int64_t n, int32_t limit, int32_t *keys
   return packed;
 }
 
-static int64_t pack_values(const float *x, int64_t n, int32_t key, float *found) {
-  int64_t i = 0, packed = 0;
-  for (; i + LANES <= n; i += LANES) {
-    vec v = v_load(x + i);
-    uint32_t mask = v_greater(v, key);
-    v_compress_values(v, mask, found + packed);
-    packed += __builtin_popcount(mask);
-  }
-  for (; i < n; i++)
-    if (key_of(x[i]) > key)
-      found[packed++] = x[i];
-  return packed;
-}
-
 static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high, float *found) {
   int64_t i = 0, packed = 0;
   for (; i + LANES <= n; i += LANES) {
@@ -151,4 +152,36 @@ static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high
     if (key_of(x[i]) > low && key_of(x[i]) <= high)
       found[packed++] = x[i];
   return packed;
+}
+
+/* The first position from `at` on whose key is `key`; n if there is none. */
+static int64_t find_key(const float *x, int64_t at, int64_t n, int32_t key) {
+  for (; at + WORD <= n; at += WORD) {
+    uint32_t found = 0;
+    for (int b = 0; b < WORD / LANES; b++) {
+      vec v = v_load(x + at + b * LANES);
+      found |= v_greater(v, key - 1) & ~v_greater(v, key);
+    }
+    if (found)
+      break;
+  }
+  while (at < n && key_of(x[at]) != key)
+    at++;
+  return at;
+}
+
+/* Plain loops that compilers turn into this instruction set's widest. */
+static bool within(const int32_t *indices, int64_t count, int64_t n) {
+  int32_t wrong = 0;
+  const int32_t last = (int32_t)min64(n - 1, INT32_MAX);
+  for (int64_t i = 0; i < count; i++)
+    wrong |= (indices[i] < 0) | (indices[i] > last);
+  return !wrong;
+}
+
+static bool ascending(const int32_t *indices, int64_t count) {
+  int32_t wrong = 0;
+  for (int64_t i = 1; i < count; i++)
+    wrong |= indices[i] <= indices[i - 1];
+  return !wrong;
 }

@@ -3,4 +3,5 @@
 
 #include "inner_moments.h"
 #include "inner_select.h"
+#include "inner_sweep.h"
 #include "inner_table.h"

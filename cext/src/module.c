@@ -131,8 +131,8 @@ static PyObject *sum_up(struct call *call, const float *gradient, float *x, int6
   Py_BEGIN_ALLOW_THREADS;
   m = compute_moments(gradient, x, n, threads);
   Py_END_ALLOW_THREADS;
-  return finish(call, Py_BuildValue("LLdddd", (long long)n, (long long)m.nonzero, m.sum_abs, m.sum_squares, m.sum_log,
-                                    m.max_abs));
+  return finish(call, Py_BuildValue("LLddddd", (long long)n, (long long)m.nonzero, m.sum, m.sum_abs, m.sum_squares,
+                                    m.sum_log, m.max_abs));
 }
 
 METHOD(moments) {

@@ -25,19 +25,50 @@ static bool take_key(const char *function, PyObject *object, const char *name, i
   return true;
 }
 
+static bool take_optional_gradient(struct call *call, PyObject *object, int64_t n, float **gradient) {
+  int64_t gradient_n;
+  *gradient = NULL;
+  return object == Py_None || (take_vector(call, object, "gradient", false, gradient, &gradient_n) &&
+                               same_length(call->function, "gradient", gradient_n, "x", n));
+}
+
+/* gradient or None, x, out */
 METHOD(sample) {
   OPEN(sample, 3);
-  float *gradient = NULL, *x, *out;
-  int64_t n, gradient_n, room, taken;
-  if (!take_vector(&call, args[1], "x", false, &x, &n) || !take_vector(&call, args[2], "out", true, &out, &room))
-    return finish(&call, NULL);
-  if (args[0] != Py_None && (!take_vector(&call, args[0], "gradient", false, &gradient, &gradient_n) ||
-                             !same_length(call.function, "gradient", gradient_n, "x", n)))
+  float *gradient, *x, *out;
+  int64_t n, room, taken;
+  if (!take_vector(&call, args[1], "x", false, &x, &n) || !take_vector(&call, args[2], "out", true, &out, &room) ||
+      !take_optional_gradient(&call, args[0], n, &gradient))
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  taken = take_sample(gradient, x, n, room / LANES, out);
+  taken = take_sample(gradient, x, n, room / GRAIN, out);
   Py_END_ALLOW_THREADS;
   return finish(&call, PyLong_FromLongLong(taken));
+}
+
+/* gradient or None, x, start, stride, out, threads */
+METHOD(sample_strided) {
+  OPEN(sample_strided, 6);
+  struct strided s;
+  float *gradient, *x;
+  int64_t n;
+  int threads;
+  if (!take_vector(&call, args[1], "x", false, &x, &n) || !take_optional_gradient(&call, args[0], n, &gradient) ||
+      !take_int(call.function, args[2], "start", 0, INT32_MAX, &s.start) ||
+      !take_int(call.function, args[3], "stride", 1, INT32_MAX, &s.stride) ||
+      !take_vector(&call, args[4], "out", true, &s.out, &s.count) || !take_threads(call.function, args[5], &threads))
+    return finish(&call, NULL);
+  if (s.count && s.start + (s.count - 1) * s.stride >= n) {
+    PyErr_Format(PyExc_ValueError, "%s: %lld elements from %lld on, %lld apart, reach beyond the vector's %lld",
+                 call.function, (long long)s.count, (long long)s.start, (long long)s.stride, (long long)n);
+    return finish(&call, NULL);
+  }
+  s.gradient = gradient;
+  s.x = x;
+  Py_BEGIN_ALLOW_THREADS;
+  take_strided(&s, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
 }
 
 METHOD(collect_workspace) {
@@ -98,8 +129,9 @@ static PyObject *tuple_of(const struct collected *r, const struct collector *c, 
   if (tails == NULL)
     return NULL;
   const struct moments *m = &r->moments;
-  return Py_BuildValue("L(LLdddd)NL", (long long)r->candidates, (long long)n, (long long)m->nonzero, m->sum_abs,
-                       m->sum_squares, c->logs ? m->sum_log : Py_NAN, m->max_abs, tails, (long long)c->found);
+  return Py_BuildValue("L(LLddddd)NL", (long long)r->candidates, (long long)n, (long long)m->nonzero, m->sum,
+                       m->sum_abs, m->sum_squares, c->logs ? m->sum_log : Py_NAN, m->max_abs, tails,
+                       (long long)c->found);
 }
 
 /* gradient, residual, low, zero_above, indices, values, brackets, between, workspace, logs, threads */
@@ -159,22 +191,23 @@ METHOD(settle) {
   return finish(&call, NULL);
 }
 
-METHOD(block_scores_feedback) {
-  OPEN(block_scores_feedback, 4);
-  float *gradient, *residual, *scores;
-  int64_t n, residual_n, blocks;
+/* gradient or None, x, low, blocks, scores, threads */
+METHOD(select_blocks) {
+  OPEN(select_blocks, 6);
+  float *gradient, *x;
+  int64_t n, count_found;
+  int32_t low;
   int threads;
-  if (!take_vector(&call, args[0], "gradient", false, &gradient, &n) ||
-      !take_vector(&call, args[1], "residual", true, &residual, &residual_n) ||
-      !same_length(call.function, "gradient", n, "residual", residual_n) ||
-      !take_vector(&call, args[2], "scores", true, &scores, &blocks) ||
-      !same_length(call.function, "scores", blocks, "blocks of 16", blocks_of(n)) ||
-      !take_threads(call.function, args[3], &threads))
+  struct payload out;
+  if (!take_vector(&call, args[1], "x", args[0] != Py_None, &x, &n) ||
+      !take_optional_gradient(&call, args[0], n, &gradient) || !take_key(call.function, args[2], "low", &low) ||
+      !take_entries(&call, args[3], args[4], true, &out.indices, &out.values, &out.capacity) ||
+      !take_threads(call.function, args[5], &threads))
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  block_scores(gradient, residual, n, scores, threads);
+  count_found = select_blocks(gradient, x, n, low, &out, threads);
   Py_END_ALLOW_THREADS;
-  return finish(&call, Py_NewRef(Py_None));
+  return finish(&call, PyLong_FromLongLong(count_found));
 }
 
 METHOD(take_blocks) {
@@ -210,6 +243,6 @@ METHOD(take_blocks) {
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef collect_methods[] = {
-    ENTRY(sample),      ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle), ENTRY(block_scores_feedback),
-    ENTRY(take_blocks), {NULL, NULL, 0, NULL},
+    ENTRY(sample),        ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),
+    ENTRY(select_blocks), ENTRY(take_blocks),       ENTRY(sample_strided),   {NULL, NULL, 0, NULL},
 };

@@ -45,6 +45,7 @@ void add_moments(struct moments_total *total, const struct moment_lanes *lanes) 
   for (int l = 0; l < LANES; l++)
     product *= lanes->mantissa[l];
   total->sums.nonzero += lanes->nonzero;
+  total->sums.sum += sum_lanes(lanes->sum);
   total->sums.sum_abs += sum_lanes(lanes->sum_abs);
   total->sums.sum_squares += sum_lanes(lanes->sum_squares);
   total->sums.sum_log += (double)lanes->exponent * LN2 + log(product);
@@ -60,6 +61,8 @@ struct moments finish_moments(const struct moments_total *total) {
     sums.sum_abs = sums.sum_squares = sums.sum_log = sums.max_abs = (double)NAN;
   else if (total->max_key == KEY_INFINITY)
     sums.sum_log = (double)INFINITY;
+  if (total->max_key >= KEY_INFINITY)
+    sums.sum = (double)NAN;
   return sums;
 }
 

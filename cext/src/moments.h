@@ -6,7 +6,7 @@
 
 struct moments {
   int64_t nonzero;
-  double sum_abs, sum_squares, sum_log, max_abs;
+  double sum, sum_abs, sum_squares, sum_log, max_abs;
 };
 
 struct tail_sums {

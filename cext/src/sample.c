@@ -1,7 +1,14 @@
 #include "sample.h"
 #include "histogram.h"
+#include "parallel.h"
 
 #include <math.h>
+
+enum {
+  SOON = 24, /* grains that are under way at once */
+  SKIP = 8,
+  STRIDED_CHUNK = 16384,
+};
 
 /* A well mixed number for each line, the same in every run (splitmix64). */
 static uint64_t mix(uint64_t z) {
@@ -10,77 +17,115 @@ static uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-/* Where line j of `taken` begins: somewhere in its stratum of the vector. */
-static int64_t line_of(int64_t j, int64_t taken, int64_t all) {
-  int64_t first = j * all / taken, width = (j + 1) * all / taken - first;
-  return (first + (int64_t)(mix((uint64_t)j) % (uint64_t)width)) * LANES;
+/* Where grain j begins: somewhere in stratum j, of `step` / 2^32 grains. No division: it would cost more than a grain.
+ */
+static int64_t grain_of(int64_t j, uint64_t step) {
+  uint64_t first = (uint64_t)j * step >> 32, width = ((uint64_t)(j + 1) * step >> 32) - first;
+  return (int64_t)(first + ((mix((uint64_t)j) >> 32) * width >> 32)) * GRAIN;
 }
 
-int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t lines, float *sample) {
-  int64_t all = n / LANES, taken = min64(lines, all);
+int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, float *sample) {
+  int64_t all = n / GRAIN, taken = min64(grains, all);
+  uint64_t step = taken ? ((uint64_t)all << 32) / (uint64_t)taken : 0;
   for (int64_t j = 0; j < taken; j++) {
-    int64_t at = line_of(j, taken, all), soon = line_of(min64(j + 24, taken - 1), taken, all);
-    __builtin_prefetch(x + soon);
-    if (gradient)
-      __builtin_prefetch(gradient + soon);
-    for (int l = 0; l < LANES; l++)
-      sample[j * LANES + l] = gradient ? x[at + l] + gradient[at + l] : x[at + l];
+    int64_t at = grain_of(j, step), soon = grain_of(min64(j + SOON, taken - 1), step);
+    float *out = sample + j * GRAIN;
+    for (int l = 0; l < GRAIN; l += LANES) {
+      __builtin_prefetch(x + soon + l);
+      if (gradient)
+        __builtin_prefetch(gradient + soon + l);
+    }
+    memcpy(out, x + at, GRAIN * sizeof *out);
+    for (int l = 0; gradient && l < GRAIN; l++)
+      out[l] += gradient[at + l];
   }
-  return taken * LANES;
+  return taken * GRAIN;
 }
 
-/* A key that at least `wanted` elements of the sample reach, and not many more. */
-static int32_t edge_below(const float *sample, int64_t n, int64_t wanted) {
-  uint32_t count[2][BINS] = {{0}};
-  for (int64_t i = 0; i + 2 <= n; i += 2) { /* n is a multiple of 16 */
-    count[0][key_of(sample[i]) >> 20]++;
-    count[1][key_of(sample[i + 1]) >> 20]++;
+struct strided_job {
+  const struct strided *strided;
+  struct tasks chunks;
+};
+
+static void strided_worker(void *context) {
+  struct strided_job *job = context;
+  const struct strided *s = job->strided;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
+    int64_t end = min64(s->count, (c + 1) * STRIDED_CHUNK);
+    for (int64_t j = c * STRIDED_CHUNK; j < end; j++) {
+      int64_t at = s->start + j * s->stride, soon = s->start + min64(j + SOON, end - 1) * s->stride;
+      __builtin_prefetch(s->x + soon);
+      if (s->gradient)
+        __builtin_prefetch(s->gradient + soon);
+      s->out[j] = s->gradient ? s->x[at] + s->gradient[at] : s->x[at];
+    }
   }
+}
+
+void take_strided(const struct strided *strided, int threads) {
+  struct strided_job job = {.strided = strided};
+  job.chunks.count = (strided->count + STRIDED_CHUNK - 1) / STRIDED_CHUNK;
+  run_workers(strided_worker, &job, useful_threads(strided->count, STRIDED_CHUNK, threads));
+}
+
+/* A key that about `wanted` elements of the sample reach, most often more: counted in every eighth. */
+static int32_t edge_below(const float *sample, int64_t n, int64_t wanted) {
+  uint32_t count[BINS] = {0};
+  wanted = wanted / SKIP + (int64_t)(4 * sqrt((double)wanted / SKIP)) + 4;
+  for (int64_t i = 0; i < n; i += SKIP)
+    count[key_of(sample[i]) >> 20]++;
   int64_t above = 0;
   for (int bin = BINS - 1; bin > 0; bin--)
-    if ((above += count[0][bin] + count[1][bin]) >= wanted)
+    if ((above += count[bin]) >= wanted)
       return bin << 20;
   return 0;
 }
 
-/* Standard deviation of the number of sampled elements that reach `key`, from the counts a line. */
-static double deviation(const struct sample_room *room, int64_t largest, int32_t key, int64_t lines) {
+/* Standard deviation of the number of sampled elements that reach `key`, from the counts a grain. */
+static double deviation(const struct sample_room *room, int64_t largest, int32_t key, int64_t grains) {
   double sum = 0, squares = 0, run = 0;
-  int32_t line = -1;
+  int32_t grain = -1;
   for (int64_t i = 0; i < largest; i++) {
     if (key_of(room->largest[i]) < key)
       continue;
-    int32_t here = room->indices[i] / LANES;
-    run = here == line ? run + 1 : 1;
-    line = here;
+    int32_t here = room->indices[i] / GRAIN;
+    run = here == grain ? run + 1 : 1;
+    grain = here;
     sum += 1;
     squares += 2 * run - 1; /* the difference of two squares */
   }
-  return sqrt(fmax(1.0, squares - sum * sum / (double)lines));
+  return sqrt(fmax(1.0, squares - sum * sum / (double)grains));
 }
 
-static int64_t lines_for(int64_t n, int64_t k) {
-  int64_t lines = k * 20 > n ? SAMPLE_LINES / 2 : SAMPLE_LINES / 4;
-  return max64(min64(lines, n / LANES / 16), min64(512, n / LANES));
+static int64_t grains_for(int64_t n, int64_t k) {
+  int64_t grains = k * 20 > n ? SAMPLE_GRAINS / 2 : SAMPLE_GRAINS / 4;
+  return max64(min64(grains, n / GRAIN / 16), min64(256, n / GRAIN));
 }
 
 struct prediction predict_border(const float *gradient, const float *x, int64_t n, int64_t k,
                                  struct sample_room *room) {
-  int64_t taken = take_sample(gradient, x, n, lines_for(n, k), room->values);
+  int64_t taken = take_sample(gradient, x, n, grains_for(n, k), room->values);
   double rank = (double)k / (double)n * (double)taken;
   int64_t middle = max64(1, (int64_t)rank);
-  int64_t reserve = min64(taken, (int64_t)(rank + 16 * sqrt(rank) + 16)); /* 16: every line all or nothing */
+  int64_t reserve =
+      min64(taken, (int64_t)(rank + 24 * sqrt(rank) + 32)); /* 24 = 4 sqrt(32): every grain all or nothing */
   int32_t floor = edge_below(room->values, taken, reserve);
   struct packing p = {.key = floor - 1, .dense = k * 50 > n};
   p.indices = room->indices;
   p.values = room->largest;
   p.room = taken + WORD; /* whole registers are written */
   active_kernels()->pack(room->values, taken, &p);
+  if (p.packed < reserve) { /* every eighth was no picture of the sample */
+    p.key = floor = -1;
+    p.packed = 0;
+    active_kernels()->pack(room->values, taken, &p);
+    floor = 0;
+  }
   for (int64_t i = 0; i < p.packed; i++)
     room->keys[i] = key_of(room->largest[i]);
   struct prediction result = {.high = INT32_MAX};
   result.key = find_border_of_keys(room->keys, p.packed, middle, floor, INT32_MAX, room->scratch).key;
-  double margin = 4 * deviation(room, p.packed, result.key, taken / LANES) + 4;
+  double margin = 4 * deviation(room, p.packed, result.key, taken / GRAIN) + 4;
   int64_t low = min64(p.packed, (int64_t)(rank + margin) + 1), high = (int64_t)(rank - margin);
   result.low = find_border_of_keys(room->keys, p.packed, low, floor, INT32_MAX, room->scratch).key - 1;
   if (high >= 1)

@@ -1,22 +1,31 @@
-/* Predicting the k-th largest magnitude from a sample of cache lines. */
+/* Predicting the k-th largest magnitude from a sample of grains: two neighbouring cache lines cost hardly more than
+ * one. */
 #ifndef SANDTABLE_SAMPLE_H
 #define SANDTABLE_SAMPLE_H
 
 #include "common.h"
 
-enum { SAMPLE_LINES = 8192 }; /* at most */
+enum { GRAIN = 2 * LANES, SAMPLE_GRAINS = 4096 /* at most */, SAMPLED = SAMPLE_GRAINS * GRAIN };
 
 struct sample_room {
-  float values[SAMPLE_LINES * LANES];
-  int32_t indices[SAMPLE_LINES * LANES + WORD]; /* of the largest, in the sample */
-  float largest[SAMPLE_LINES * LANES + WORD];
-  int32_t keys[SAMPLE_LINES * LANES];
-  int32_t scratch[SAMPLE_LINES * LANES];
+  float values[SAMPLED];
+  int32_t indices[SAMPLED + WORD]; /* of the largest, in the sample */
+  float largest[SAMPLED + WORD];
+  int32_t keys[SAMPLED];
+  int32_t scratch[SAMPLED];
 };
 
-/* Copies up to `lines` jittered cache lines of x (of gradient + x, where gradient is not NULL), the same ones in every
+/* Copies up to `grains` jittered grains of x (of gradient + x, where gradient is not NULL), the same ones in every
  * call. Returns the number of elements. */
-int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t lines, float *sample);
+int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, float *sample);
+
+/* Every stride-th element of x (of gradient + x, where gradient is not NULL): what DGC estimates its threshold from. */
+struct strided {
+  const float *gradient, *x;
+  int64_t start, stride, count;
+  float *out;
+};
+void take_strided(const struct strided *strided, int threads);
 
 struct prediction {
   int32_t key;  /* about k elements lie above */
@@ -24,7 +33,7 @@ struct prediction {
   int32_t high; /* almost surely fewer than k lie above; INT32_MAX: not known */
 };
 
-/* The bracket is four standard deviations wide on either side; the deviation is that of the counts a line, so clusters
+/* The bracket is four standard deviations wide on either side; the deviation is that of the counts a grain, so clusters
  * widen it. 1 <= k <= n. */
 struct prediction predict_border(const float *gradient, const float *x, int64_t n, int64_t k, struct sample_room *room);
 

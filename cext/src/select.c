@@ -1,6 +1,7 @@
 /* One pass over memory: each tile is packed into a scratch in the cache, takes its place in the output, and is copied
  * there. A single thread packs straight into the output while there is room. */
 #include "select.h"
+#include "blocks.h"
 #include "collect.h"
 #include "parallel.h"
 
@@ -8,7 +9,13 @@
 #include <math.h>
 
 /* A quarter of a tile: fuller tiles go in several pieces while the thread holds its turn. */
-enum { SCRATCH = TILE / 4, NONE = -1, BAND_PIECE = 4096 };
+enum {
+  SCRATCH = TILE / 4,
+  NONE = -1,
+  BAND_PIECE = 4096,
+  ENTRY_TILE = 8192 - WORD, /* of entries most are kept */
+  ENTRIES = 1 << 20,        /* that are worth another thread */
+};
 
 /* A packed tile, or the last piece of one, that waits for its turn. */
 struct scratch {
@@ -21,6 +28,7 @@ struct job {
   const struct kernels *kernels;
   const struct selection *selection;
   const struct payload *payload, *overflow;
+  int64_t tile; /* elements a task */
   bool alone;
   struct tasks tiles;
   struct appender appender;
@@ -66,6 +74,8 @@ static int64_t pack_piece(const struct job *job, int64_t at, int64_t end, struct
   p->zero_key = s->zero_key == AS_SELECTED ? p->key : s->zero_key;
   if (s->from)
     return pack_from(job, at, at + length, p);
+  if (s->elements)
+    return pack_blocks(kernels, s, at, at + length, p);
   if (s->collector)
     return collect_piece(kernels, s, at, at + length, p);
   if (s->gradient)
@@ -125,7 +135,7 @@ static void flush(struct job *job, struct scratch *scratch) {
 /* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. */
 static int64_t pack_direct(struct job *job, int64_t at, int64_t end, bool dense) {
   const struct payload *out = job->payload;
-  int64_t least = job->selection->collector ? SUB_TILE + WORD : WORD;
+  int64_t least = job->selection->collector ? SUB_TILE + WORD : 2 * WORD;
   for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= least;) {
     int64_t offset = job->appender.offset;
     struct packing p = {.dense = dense, .indices = out->indices + offset, .values = out->values + offset, .room = left};
@@ -139,7 +149,7 @@ static int64_t pack_direct(struct job *job, int64_t at, int64_t end, bool dense)
 /* Packs a tile into the scratch and leaves it there for its turn. A tile that selects more than the scratch holds is
  * appended piece by piece; `before` is what the thread must append first then. Returns the number selected. */
 static int64_t pack_tile(struct job *job, int64_t tile, struct scratch *scratch, struct scratch *before, bool dense) {
-  int64_t at = tile * TILE, end = min64(job->selection->n, at + TILE), total = 0;
+  int64_t at = tile * job->tile, end = min64(job->selection->n, at + job->tile), total = 0;
   if (job->alone) {
     total = -job->appender.offset;
     at = pack_direct(job, at, end, dense);
@@ -181,9 +191,11 @@ static void select_worker(void *context) {
 int64_t run_selection(const struct selection *selection, const struct payload *payload, const struct payload *overflow,
                       int threads) {
   struct job job = {.kernels = active_kernels(), .selection = selection, .payload = payload, .overflow = overflow};
-  int useful = useful_threads(selection->n, 2 * TILE, threads);
+  int64_t size = max64(selection->n, selection->elements);
+  int useful = useful_threads(size, selection->from ? ENTRIES : 2 * TILE, threads);
   job.alone = useful == 1;
-  job.tiles.count = (selection->n + TILE - 1) / TILE;
+  job.tile = selection->from ? ENTRY_TILE : selection->elements ? TILE / LANES : TILE;
+  job.tiles.count = (selection->n + job.tile - 1) / job.tile;
   run_workers(select_worker, &job, useful);
   return job.appender.offset;
 }

@@ -28,6 +28,7 @@ struct selection {
   const float *gradient; /* NULL: no error feedback; else x += gradient first */
   float *x;
   int64_t n;
+  int64_t elements;           /* not 0: n blocks of so many elements are scored and selected; see blocks.h */
   const struct payload *from; /* two payloads: what overflowed the first is in the second */
   bool zero;                  /* x becomes 0 above zero_key, or, where that is AS_SELECTED, where it is selected */
   int32_t key, key_after, zero_key;

@@ -5,14 +5,9 @@
 enum { CHUNK = 32768 };
 
 int64_t find_bad_index(const struct entries *list, int64_t n, bool *strictly_ascending) {
-  uint32_t largest = 0; /* a negative index is a huge unsigned one */
-  int32_t disorder = 0;
-  for (int64_t i = 0; i < list->count; i++)
-    largest = (uint32_t)list->indices[i] > largest ? (uint32_t)list->indices[i] : largest;
-  for (int64_t i = 1; i < list->count; i++)
-    disorder |= list->indices[i] <= list->indices[i - 1];
-  *strictly_ascending = !disorder;
-  if (list->count == 0 || (int64_t)largest < n)
+  const struct kernels *kernels = active_kernels();
+  *strictly_ascending = kernels->ascending(list->indices, list->count);
+  if (kernels->within(list->indices, list->count, n))
     return -1;
   int64_t bad = 0;
   while ((int64_t)(uint32_t)list->indices[bad] < n)

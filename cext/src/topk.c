@@ -55,8 +55,9 @@ int64_t topk_workspace_bytes(int64_t n, int64_t k) { return lay_out(NULL, n, k).
 
 /* The position just behind the last of the `due` first elements whose key is the border's; *due counts down. */
 static int64_t position_after(const float *x, int64_t n, int32_t key, int64_t *due) {
-  for (int64_t i = 0; i < n; i++)
-    if (key_of(x[i]) == key && --*due == 0)
+  const struct kernels *kernels = active_kernels();
+  for (int64_t i = 0; (i = kernels->find_key(x, i, n, key)) < n; i++)
+    if (--*due == 0)
       return i + 1;
   return n;
 }

@@ -7,28 +7,45 @@ import cext
 from cext import reference
 
 
+def select(module, gradient, x, low, room, threads=1):
+    blocks, scores = np.full(room, -7, np.int32), np.empty(room, np.float32)
+    count = module.select_blocks(gradient, x, low, blocks, scores, threads)
+    return count, blocks[: min(count, room)], scores[: min(count, room)], x
+
+
+def equal(got, wanted, same):
+    assert got[0] == wanted[0]
+    assert np.array_equal(got[1], wanted[1])
+    assert same(got[2], wanted[2])
+    assert same(got[3], wanted[3])
+
+
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 @pytest.mark.parametrize("threads", [1, 2])
-def test_scores_equal_reference(level, length, threads, make, same):
+def test_selected_blocks_equal_reference(level, length, threads, make, same):
     for values in ("normal", "heavy", "zeros", "denormals", "nan", "infinite"):
         gradient, before = make(length, values, seed=1), make(length, values, seed=2)
-        outcomes = []
-        for module in (cext, reference):
-            residual, scores = before.copy(), np.empty(-(-length // 16), np.float32)
-            module.block_scores_feedback(gradient, residual, scores, threads)
-            outcomes.append((residual, scores))
-        assert same(outcomes[0][0], outcomes[1][0])
-        assert same(outcomes[0][1], outcomes[1][1])
+        every = -(-length // 16)
+        for added, low in ((gradient, -1.0), (None, -1.0), (gradient, 12.0), (None, 0.0)):
+            for room in (every, every // 2):
+                got = select(cext, added, before.copy(), low, room, threads)
+                equal(got, select(reference, added, before.copy(), low, room), same)
 
 
-def test_scores_over_many_chunks(level, make, same):
+@pytest.mark.parametrize("low", [-1.0, 18.0, 24.0])
+def test_selected_blocks_over_many_tiles(level, low, make, same):
     n = 700_003
-    scores = [np.empty(-(-n // 16), np.float32) for _ in range(3)]
-    for threads in (1, 2):
-        cext.block_scores_feedback(make(n), make(n, seed=1), scores[threads - 1], threads)
-    reference.block_scores_feedback(make(n), make(n, seed=1), scores[2])
-    assert same(scores[0], scores[2])
-    assert same(scores[1], scores[2])
+    wanted = select(reference, make(n), make(n, seed=1), low, n)
+    for threads in (1, 2, 3):
+        equal(select(cext, make(n), make(n, seed=1), low, n, threads), wanted, same)
+
+
+def test_without_a_gradient_the_vector_is_only_read(make):
+    x = make(1000)
+    x.setflags(write=False)
+    assert cext.select_blocks(None, x, -1.0, np.empty(63, np.int32), np.empty(63, np.float32)) == 63
+    with pytest.raises(TypeError, match="x must be a writable"):
+        cext.select_blocks(make(1000), x, -1.0, np.empty(63, np.int32), np.empty(63, np.float32))
 
 
 @pytest.mark.parametrize("n", [1, 16, 31, 1000])

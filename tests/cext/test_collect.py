@@ -38,6 +38,27 @@ def test_collect_equals_reference(level, n, make, room, same):
                 np.testing.assert_allclose(got, right, rtol=1e-11, atol=1e-7)
 
 
+@pytest.mark.parametrize("brackets", [[], [0.9, 1.1], [0.9, 1.1, 0.2, 0.3], [2.0, 2.5, 0.9, 1.1, 0.2, 0.3, 0.1, 0.15]])
+@pytest.mark.parametrize("logs", [True, False])
+def test_same_bits_on_every_instruction_set_and_thread_count(brackets, logs, make, room):
+    """Brackets may come in any order; whatever runs, the sums, the candidates and the residual are the same bits."""
+    n, pairs, before = 500_003, np.array(brackets, np.float64), cext.simd()
+    outcomes = set()
+    for level in cext.capabilities():
+        cext.use(level)
+        for threads in (1, 2, 3):
+            residual = make(n, seed=2)
+            seen, payload, between = collect(
+                cext, make(n, seed=1), residual, 0.5, 1.5, room, brackets=pairs, logs=logs, threads=threads
+            )
+            sums = seen.moments if logs else seen.moments._replace(sum_log=0.0)
+            found = tuple(part[: seen.candidates].tobytes() for part in payload)
+            bits = (between.tobytes(), *found, residual.tobytes())
+            outcomes.add((seen.candidates, sums, seen.tails, seen.between, *bits))
+    cext.use(before)
+    assert len(outcomes) == 1
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_too_little_room_loses_nothing(level, threads, make, room, same):
     gradient, before = make(200_000, seed=1), make(200_000, seed=2)
@@ -69,14 +90,31 @@ def test_settle_equals_reference_and_conserves(level, threads, threshold, make, 
     assert same(residual, compensated)
 
 
-@pytest.mark.parametrize("n", [0, 5, 16, 1000, 50_000])
+@pytest.mark.parametrize("n", [0, 5, 32, 1000, 50_000])
 def test_sample_equals_reference(n, make, same):
     gradient, x = make(n), make(n, seed=1)
-    for room in (0, 15, 16, 100, 16 * 300):
+    for room in (0, 31, 32, 100, 16 * 300):
         for added in (None, gradient):
             got, wanted = np.zeros(room, np.float32), np.zeros(room, np.float32)
             assert cext.sample(added, x, got) == reference.sample(added, x, wanted)
             assert same(got, wanted)
+
+
+@pytest.mark.parametrize(("start", "stride", "count"), [(0, 1, 100_000), (3, 2, 49_998), (99_999, 7, 1), (5, 3000, 33)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_strided_sample_equals_reference(start, stride, count, threads, make, same):
+    gradient, x = make(100_000), make(100_000, seed=1)
+    for added in (None, gradient):
+        got, wanted = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        cext.sample_strided(added, x, start, stride, got, threads)
+        reference.sample_strided(added, x, start, stride, wanted)
+        assert same(got, wanted)
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+def test_strided_sample_stays_inside(module, make):
+    with pytest.raises(ValueError, match="3 elements from 5 on, 3 apart, reach beyond the vector's 11"):
+        module.sample_strided(None, make(11), 5, 3, np.empty(3, np.float32))
 
 
 def stages_of_sidco_e(mean, tail, ratios):

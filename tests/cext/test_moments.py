@@ -29,6 +29,7 @@ class TestMoments:
             ):
                 assert got[:2] == wanted[:2]
                 assert close(got.max_abs, wanted.max_abs, 0)
+                assert close(got.sum, wanted.sum, wanted.sum_abs)
                 assert close(got.sum_abs, wanted.sum_abs, wanted.sum_abs)
                 assert close(got.sum_squares, wanted.sum_squares, wanted.sum_squares)
                 assert close(got.sum_log, wanted.sum_log, 40.0 * max(1, length))  # |ln| of a float reaches 100

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from toolkit.compression import Compressor, Context, SparsePayload, create, sidco, sparse
+from toolkit.compression import Compressor, Context, SparsePayload, create, predict, sidco, statistical, thresholdv
 from toolkit.compression.passes import KernelPasses, Prediction
+from toolkit.compression.rooms import Rooms
 from toolkit.experiment import CompressionSection
 
 N = 60_000
@@ -26,7 +28,7 @@ DATA = {
     "nan": lambda rng: np.where(np.arange(N) == 777, np.nan, rng.standard_normal(N)),
     "infinite": lambda rng: np.where(np.arange(N) == 777, -np.inf, rng.standard_normal(N)),
 }
-NAMES = ("sidco-e", "sidco-p", "sidco-gp", "dgc", "redsync", "redsync-trimmed", "gaussiank")
+NAMES = ("sidco-e", "sidco-p", "sidco-gp", "dgc", "redsync", "redsync-trimmed", "gaussiank", "thresholdv16")
 
 
 def sample(data: str, seed: int) -> torch.Tensor:
@@ -38,8 +40,8 @@ def make(name: str, **keys: object) -> Compressor:
 
 
 def predict_from(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
-    monkeypatch.setattr(sparse, "PREDICT_FROM", elements)
-    monkeypatch.setattr(sidco, "PREDICT_FROM", elements)
+    monkeypatch.setattr(statistical, "PREDICT_FROM", elements)
+    monkeypatch.setattr(thresholdv, "PREDICT_FROM", elements)
 
 
 def bits(x: torch.Tensor) -> bytes:
@@ -71,46 +73,59 @@ def test_the_same_payloads_as_pass_by_pass(name: str, data: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("data", ["laplace", "normal", "student", "mostly zero"])
-@pytest.mark.parametrize("name", ["sidco-e", "sidco-p", "sidco-gp"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("dgc", "redsync-trimmed")])
 def test_predictions_mostly_hit(name: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few calls fall back to passes over the whole vector; each one that does still conserves everything."""
+    """In the steady state of error feedback few calls pass over the whole vector a second time.
+
+    (So short a vector gives DGC too small a sample for its own bounds; trimmed RedSync may look far below the k-th.)
+    """
     predict_from(monkeypatch, 1)
-    monkeypatch.setattr(sidco, "LINES", 1024)
-    passes = 0
-    honest = KernelPasses.tail_moments
+    more_passes: set[int] = set()
 
-    def counted(self: KernelPasses, x: torch.Tensor, threshold: float) -> tuple[int, float, float]:
-        nonlocal passes
-        passes += x.data_ptr() == residual.data_ptr()
-        return honest(self, x, threshold)
+    def watch(pass_name: str) -> None:
+        honest = getattr(KernelPasses, pass_name)
 
-    monkeypatch.setattr(KernelPasses, "tail_moments", counted)
-    compressor, residual = make(name, stages=3), torch.zeros(N)
+        def counted(self: KernelPasses, *arguments: object) -> object:
+            if any(isinstance(a, torch.Tensor) and a.data_ptr() == residual.data_ptr() for a in arguments[:2]):
+                more_passes.add(step)
+            return honest(self, *arguments)
+
+        monkeypatch.setattr(KernelPasses, pass_name, counted)
+
+    for pass_name in ("tail_moments", "above", "topk", "moments", "moments_feedback"):
+        watch(pass_name)
+    section = {"stages": 3} if name.startswith("sidco") else {}
+    compressor, residual = make(name, **section), torch.zeros(N)
     for step in range(60):
-        compressor.select_feedback(sample(data, step), residual, Context("bucket", step, 0.01))
-    assert passes <= 12, f"{passes // 2} of 60 calls missed"
+        compressor.select_feedback(sample(data, step), residual, Context("bucket", step, 0.02))
+    late = {step for step in more_passes if step >= 10}
+    assert len(late) <= 8, f"{len(late)} of 50 calls missed"
 
 
-@pytest.mark.parametrize("wrong", ["brackets", "low", "room"])
-def test_a_prediction_that_misses_changes_nothing(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wrong", ["brackets", "low", "room", "inside"])
+@pytest.mark.parametrize("name", ["sidco-e", "gaussiank", "redsync"])
+def test_a_prediction_that_misses_changes_nothing(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     predict_from(monkeypatch, 1)
-    honest = sidco.predict
+    keys = {"stages": 3} if name == "sidco-e" else {}
+    honest = type(make(name))._predict  # type: ignore[attr-defined]
 
     def misled(*arguments: object) -> Prediction | None:
-        told = honest(*arguments)  # type: ignore[arg-type]
+        told = honest(*arguments)
         assert told is not None
         return {
-            "brackets": Prediction(told.low, told.zero_above, told.room, ((1e-6, 2e-6), (3e-6, 4e-6)), told.inside),
-            "low": Prediction(3 * told.low, 9 * told.low, told.room, told.brackets, told.inside),
-            "room": Prediction(told.low, told.zero_above, 10, told.brackets, told.inside),
+            "brackets": replace(told, brackets=((1e-6, 2e-6), (3e-6, 4e-6))),
+            "low": replace(told, low=3 * told.low, zero_above=9 * told.low),
+            "room": replace(told, room=10),
+            "inside": replace(told, inside=0),
         }[wrong]
 
     gradient = sample("laplace", 1)
     r_misled, r_plain = torch.ones(N), torch.ones(N)
-    monkeypatch.setattr(sidco, "predict", misled)
-    a = make("sidco-e", stages=3).select_feedback(gradient, r_misled, Context("bucket", 0, 0.01))
+    with monkeypatch.context() as patched:
+        patched.setattr(type(make(name)), "_predict", misled)
+        a = make(name, **keys).select_feedback(gradient, r_misled, Context("bucket", 0, 0.01))
     predict_from(monkeypatch, 10**9)
-    b = make("sidco-e", stages=3).select_feedback(gradient, r_plain, Context("bucket", 0, 0.01))
+    b = make(name, **keys).select_feedback(gradient, r_plain, Context("bucket", 0, 0.01))
     assert bits(a.dense()) == bits(b.dense())
     assert bits(r_misled) == bits(r_plain)
 
@@ -118,7 +133,35 @@ def test_a_prediction_that_misses_changes_nothing(wrong: str, monkeypatch: pytes
 def test_nothing_is_predicted_from_too_little() -> None:
     passes, plan = KernelPasses(1), [(sidco.fits.exponential, 0.25), (sidco.fits.exponential, 0.004)]
     few = torch.randn(32, generator=torch.Generator().manual_seed(0))
-    assert sidco.predict(passes, few[:5], plan, N, False) is None
-    assert sidco.predict(passes, few, plan, N, False) is None
-    assert sidco.predict(passes, torch.zeros(4096), plan, N, False) is None
-    assert sidco.predict(passes, torch.full((4096,), math.nan), plan, N, False) is None
+    assert predict.predict_stages(passes, few[:5], plan, N, False) is None
+    assert predict.predict_stages(passes, few, plan, N, False) is None
+    assert predict.predict_stages(passes, torch.zeros(4096), plan, N, False) is None
+    assert predict.predict_stages(passes, torch.full((4096,), math.nan), plan, N, False) is None
+    assert predict.predict_count(passes, torch.zeros(4096), N, 10, 10) is None
+
+
+def test_payloads_in_flight_are_not_written_to() -> None:
+    """Room is taken again, but only when nobody holds a payload or a view of it any more."""
+    compressor, residual, generator = make("topk"), torch.zeros(N), torch.Generator().manual_seed(0)
+    held = []
+    for step in range(12):
+        gradient = torch.randn(N, generator=generator)
+        payload = compressor.select_feedback(gradient, residual, Context("bucket", step, 0.01))
+        assert isinstance(payload, SparsePayload)
+        views = (payload.indices[3:], payload.values.numpy())
+        held.append((views, views[0].clone(), views[1].copy()))
+        held = held[-5:]
+        for (indices, values), old_indices, old_values in held:
+            assert torch.equal(indices, old_indices)
+            assert np.array_equal(values, old_values)
+
+
+def test_room_is_taken_again() -> None:
+    rooms = Rooms(np.float32)
+    first = rooms.array(1000)
+    address = first.ctypes.data
+    view = torch.from_numpy(first)[10:]
+    del first
+    assert rooms.array(1000).ctypes.data != address, "a view is alive"
+    del view
+    assert rooms.array(900).ctypes.data == address

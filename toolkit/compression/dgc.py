@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
-from toolkit.compression.passes import Selection
-from toolkit.compression.sparse import ThresholdCompressor
+from toolkit.compression.passes import KernelPasses, Prediction, Selection
+from toolkit.compression.predict import prediction
+from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail, nth_largest, strided_sample
 
 SAMPLE = 0.01
@@ -22,15 +25,27 @@ class DGC(ThresholdCompressor):
     warmup_epochs; they serve every compressor.
     """
 
+    def _predict(
+        self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
+    ) -> Prediction | None:
+        """The very threshold: the sample needs no statistics of the whole vector."""
+        sample = strided_sample(passes, residual, self._size(context), self.seed(context), gradient)
+        threshold = nth_largest(passes, sample, math.ceil(sample.numel() * context.density))
+        return prediction(passes, sample, threshold, threshold, self.elements)
+
+    def _size(self, context: Context) -> int:
+        return min(self.elements, math.ceil(max(SAMPLE * self.elements, 2.0 / context.density)))
+
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
-        size = min(self.elements, math.ceil(max(SAMPLE * self.elements, 2.0 / context.density)))
-        sample = strided_sample(tail.vector, size, self.seed(context))
-        threshold = nth_largest(tail.passes, sample, math.ceil(sample.numel() * context.density))
+        threshold = tail.floor
+        if not math.isfinite(threshold):
+            sample = strided_sample(tail.passes, tail.vector, self._size(context), self.seed(context))
+            threshold = nth_largest(tail.passes, sample, math.ceil(sample.numel() * context.density))
         estimated = count = tail.count(threshold)
         for _ in range(ROUNDS):
             if count >= LOWER * k:
                 break
             threshold *= FACTOR
             count = tail.count(threshold)
-        selection = tail.largest(k, threshold) if count > UPPER * k else tail.above(threshold)
+        selection = tail.take_largest(k, threshold) if count > UPPER * k else tail.take(threshold)
         return selection, threshold, estimated

@@ -16,10 +16,12 @@ LOG_EPSILON = 2.2e-16  # added to every magnitude under the logarithm, so that z
 
 
 class Sums(Protocol):
-    """What one pass over x = |g + r| gathers; cext.Moments is one."""
+    """What one pass over g + r gathers: of its magnitudes, and `sum` of itself; cext.Moments is one."""
 
     @property
     def count(self) -> int: ...
+    @property
+    def sum(self) -> float: ...
     @property
     def sum_abs(self) -> float: ...
     @property

@@ -2,11 +2,13 @@
 
 float32 on the CPU runs in the C kernels, on the tensors' own memory. Everything else (CUDA tensors) runs the same
 passes in torch operations, with the same results: exact selections agree entry by entry, sums to rounding.
-Every selection comes back as fresh tensors (indices int32 ascending, values), so payloads never share memory.
+Every selection comes back as tensors of its own (indices int32 ascending, values): as long as one of them is held,
+nothing else is written into its memory.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 import cext
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes_torch import TorchPasses
+from toolkit.compression.rooms import Rooms
 
 Selection = tuple[torch.Tensor, torch.Tensor]
 
@@ -25,7 +28,7 @@ Selection = tuple[torch.Tensor, torch.Tensor]
 class Prediction:
     """What one pass shall collect: candidates above `low`, zeroed above `zero_above` >= low, and what lies in brackets.
 
-    brackets: (low, high) around the threshold of each earlier stage, ascending and disjoint. room, inside: most
+    brackets: (low, high) around each further threshold that is likely to be asked for, disjoint. room, inside: most
     candidates and most bracketed entries.
     """
 
@@ -39,14 +42,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Collection:
-    """What the pass saw: moments of the whole, count, sum and sum of squares above each bracket, and the magnitudes
-    inside the brackets (in any order). complete: everything found room.
+    """What one pass saw: the moments of the whole vector; the candidates above `floor`, of which those above
+    `zeroed_above` are zero in the vector now; count, sum and sum of squares above each bracket's upper end; and the
+    entries inside the brackets, in any order.
     """
 
     moments: Sums
+    floor: float
+    candidates: Selection
+    zeroed_above: float
+    brackets: tuple[tuple[float, float], ...]
     tails: tuple[tuple[int, float, float], ...]
     between: torch.Tensor
-    complete: bool
 
 
 class Passes(Protocol):
@@ -60,10 +67,13 @@ class Passes(Protocol):
     def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> Sums: ...
     def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]: ...
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None: ...
+    def settle(
+        self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float
+    ) -> Selection: ...
 
 
 class KernelPasses:
-    """The passes in C. Holds the exact top-k's workspace and the size of the last threshold selection, no results.
+    """The passes in C. Holds workspaces, idle room for payloads and the size of the last selection, no results.
 
     kernels: cext, or cext.reference, which has the same functions in NumPy, to check a whole compressor against.
     """
@@ -72,17 +82,17 @@ class KernelPasses:
         self.threads = threads
         self.kernels = kernels
         self._workspace: NDArray[np.uint8] = np.empty(0, np.uint8)
-        self._between: NDArray[np.float32] = np.empty(0, np.float32)
+        self._floats, self._indices = Rooms(np.float32), Rooms(np.int32)
         self._expected = 256
 
     def topk(self, x: torch.Tensor, k: int) -> Selection:
         """Exactly the k largest |x|, ties by the lowest index; NaN > inf > finite."""
-        indices, values = _room(k)
+        indices, values = self._room(k)
         self.kernels.topk_select(x.numpy(), k, indices, values, self._work(x.numel(), k), self.threads)
         return _tensors(indices, values)
 
     def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection:
-        indices, values = _room(k)
+        indices, values = self._room(k)
         g, r, workspace = gradient.numpy(), residual.numpy(), self._work(residual.numel(), k)
         self.kernels.topk_select_feedback(g, r, k, indices, values, workspace, self.threads)
         return _tensors(indices, values)
@@ -92,7 +102,7 @@ class KernelPasses:
         indices, values = self._guess(x.numel())
         count = self.kernels.threshold_select(x.numpy(), threshold, indices, values, self.threads)
         if count > len(indices):  # the guess was short: the true count is known now
-            indices, values = _room(count)
+            indices, values = self._room(count)
             self.kernels.threshold_select(x.numpy(), threshold, indices, values, self.threads)
         return self._taken(count, indices, values)
 
@@ -102,7 +112,7 @@ class KernelPasses:
             gradient.numpy(), residual.numpy(), threshold, indices, values, self.threads
         )
         if count > len(indices):  # what found no room is still in the residual, behind all that did
-            more = _room(count - len(indices))
+            more = self._room(count - len(indices))
             self.kernels.threshold_select(residual.numpy(), threshold, *more, self.threads)
             self.kernels.zero_at(residual.numpy(), more[0])
             indices, values = np.concatenate((indices, more[0])), np.concatenate((values, more[1]))
@@ -125,46 +135,58 @@ class KernelPasses:
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
         self.kernels.zero_at(x.numpy(), indices.numpy())
 
-    def sample(self, gradient: torch.Tensor, residual: torch.Tensor, lines: int) -> torch.Tensor:
-        """At most `lines` jittered cache lines of gradient + residual, float32; the same ones in every call."""
-        taken = np.empty(16 * lines, np.float32)
+    def sample(self, gradient: torch.Tensor, residual: torch.Tensor, grains: int) -> torch.Tensor:
+        """At most `grains` jittered grains of 32 elements of gradient + residual; the same ones in every call."""
+        taken = self._floats.array(32 * grains)
         count = self.kernels.sample(gradient.numpy(), residual.numpy(), taken)
         return torch.from_numpy(taken[:count])
 
-    def collect_feedback(
-        self, gradient: torch.Tensor, residual: torch.Tensor, wanted: Prediction
-    ) -> tuple[Collection, Selection]:
-        """residual += gradient, its moments, the stages' tails and the candidates of a prediction, in one pass.
+    def sample_strided(
+        self, gradient: torch.Tensor | None, x: torch.Tensor, start: int, stride: int, size: int
+    ) -> torch.Tensor:
+        """x[start::stride], float32, at most `size` of it; or the same of gradient + x."""
+        taken = self._floats.array(min(size, -(-(x.numel() - start) // stride)))
+        added = None if gradient is None else gradient.numpy()
+        self.kernels.sample_strided(added, x.numpy(), start, stride, taken, self.threads)
+        return torch.from_numpy(taken)
 
-        Candidates above `wanted.zero_above` are zero in the residual afterwards. Nothing is lost where the room was
-        short: what found none stays in the residual, and `complete` is false.
+    def collect_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, wanted: Prediction) -> Collection:
+        """residual += gradient, its moments, the brackets' tails and the candidates of a prediction, in one pass.
+
+        Nothing is lost where the room was short: then there are no candidates, or no brackets, and the residual is
+        whole.
         """
         elements = residual.numel()
-        indices, values = _room(min(elements, wanted.room))
-        inside = min(elements, wanted.inside)
-        if len(self._between) < inside:
-            self._between = np.empty(inside, np.float32)
-        between = self._between[:inside]
+        indices, values = self._room(min(elements, wanted.room))
+        between = self._floats.array(min(elements, wanted.inside))
         brackets = np.array(wanted.brackets, np.float64).ravel()
         work = self._space(self.kernels.collect_workspace(elements))
         arrays = (indices, values, brackets, between, work)
         g, r = gradient.numpy(), residual.numpy()
         seen = self.kernels.collect_feedback(g, r, wanted.low, wanted.zero_above, *arrays, wanted.logs, self.threads)
-        complete = seen.candidates <= len(indices) and seen.between <= inside
-        written = min(seen.candidates, len(indices))
-        among = torch.from_numpy(between[: min(seen.between, inside)])
-        collection = Collection(seen.moments, seen.tails, among, complete)
-        return collection, _tensors(indices[:written], values[:written])
+        candidates = _tensors(indices[: seen.candidates], values[: seen.candidates])
+        floor, zeroed_above = wanted.low, wanted.zero_above
+        if seen.candidates > len(indices):
+            residual[candidates[0].long()] = candidates[1]
+            candidates, floor, zeroed_above = _tensors(indices[:0], values[:0]), math.inf, math.inf
+        known = wanted.brackets if seen.between <= len(between) else ()
+        among = torch.from_numpy(between[: seen.between])
+        return Collection(seen.moments, floor, candidates, zeroed_above, known, seen.tails, among)
 
-    def block_scores_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """residual += gradient; the sum of magnitudes of each block of 16, float32 (⌈n/16⌉,), added up in halves."""
-        scores = np.empty(-(-residual.numel() // 16), np.float32)
-        self.kernels.block_scores_feedback(gradient.numpy(), residual.numpy(), scores, self.threads)
-        return torch.from_numpy(scores)
+    def blocks_above(
+        self, gradient: torch.Tensor | None, x: torch.Tensor, low: float, room: int
+    ) -> tuple[int, Selection]:
+        """x += gradient, if there is one; then the blocks of 16 whose sum of magnitudes is above `low`: how many, and
+        numbers (int32) and sums of the first `room` of them. Sums are added up in halves; NaN is above everything.
+        """
+        blocks, scores = self._room(min(room, -(-x.numel() // 16)))
+        added = None if gradient is None else gradient.numpy()
+        count: int = self.kernels.select_blocks(added, x.numpy(), low, blocks, scores, self.threads)
+        return count, _tensors(blocks[:count], scores[:count])
 
     def take_blocks(self, residual: torch.Tensor, blocks: torch.Tensor) -> Selection:
         """All entries of the listed blocks of 16 (int32, ascending), which become zero in the residual."""
-        indices, values = _room(16 * blocks.numel())
+        indices, values = self._room(16 * blocks.numel())
         count = self.kernels.take_blocks(residual.numpy(), blocks.numpy(), indices, values, self.threads)
         return _tensors(indices[:count], values[:count])
 
@@ -184,14 +206,14 @@ class KernelPasses:
             self._workspace = np.empty(wanted, np.uint8)
         return self._workspace
 
+    def _room(self, count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        return self._indices.array(count), self._floats.array(count)
+
     def _guess(self, elements: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        return _room(min(elements, self._expected + self._expected // 4))
+        return self._room(min(elements, self._expected + self._expected // 4))
 
     def _taken(self, count: int, indices: NDArray[Any], values: NDArray[Any]) -> Selection:
         self._expected = max(256, count)
-        # Give back the memory of a guess that was far too large; a payload may live as long as an exchange.
-        if count < len(indices) // 2:
-            return _tensors(indices[:count].copy(), values[:count].copy())
         return _tensors(indices[:count], values[:count])
 
 
@@ -200,10 +222,6 @@ def passes_for(x: torch.Tensor, kernels: KernelPasses) -> Passes:
     if x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous():
         return kernels
     return TorchPasses()
-
-
-def _room(count: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    return np.empty(count, np.int32), np.empty(count, np.float32)
 
 
 def _tensors(indices: NDArray[np.int32], values: NDArray[np.float32]) -> Selection:

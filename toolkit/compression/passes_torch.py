@@ -17,6 +17,7 @@ class TorchSums:
 
     count: int
     nonzero: int
+    sum: float
     sum_abs: float
     sum_squares: float
     sum_log: float
@@ -51,6 +52,7 @@ class TorchPasses:
         return TorchSums(
             count=x.numel(),
             nonzero=int(torch.count_nonzero(x)),
+            sum=float(x.double().sum()),
             sum_abs=float(magnitudes.sum()),
             sum_squares=float(magnitudes.square().sum()),
             sum_log=float((magnitudes + LOG_EPSILON).log().sum()),
@@ -68,6 +70,11 @@ class TorchPasses:
 
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
         x[indices.long()] = 0.0
+
+    def settle(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float) -> Selection:
+        """Of the candidates, none of which is zeroed yet, those above `threshold`; the residual becomes 0 there."""
+        places, values = self.above(candidates[1], threshold)
+        return self._remove(residual, (candidates[0][places.long()], values))
 
     def _remove(self, residual: torch.Tensor, selection: Selection) -> Selection:
         self.zero_at(residual, selection[0])

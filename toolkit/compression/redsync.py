@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from toolkit.compression.base import Context
+import torch
+
+from toolkit.compression.base import Context, wanted_count
 from toolkit.compression.fits import Sums
-from toolkit.compression.passes import Selection
-from toolkit.compression.sparse import ThresholdCompressor
+from toolkit.compression.passes import KernelPasses, Prediction, Selection
+from toolkit.compression.predict import GRAINS, predict_count
+from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail, nth_largest, strided_sample
 
 ROUNDS = 40
@@ -23,7 +27,12 @@ class RedSync(ThresholdCompressor):
     whole vector again and again: a sample says how far down candidates are wanted, and they are gathered once.
     """
 
-    reach = 3.0
+    def _predict(
+        self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
+    ) -> Prediction | None:
+        """Whatever the largest magnitude will be, the threshold lies between the k-th and the 2k-th."""
+        k = wanted_count(self.elements, context.density)
+        return predict_count(passes, passes.sample(gradient, residual, GRAINS), self.elements, 2.0 * k, 1.4 * k)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
@@ -38,15 +47,22 @@ class RedSync(ThresholdCompressor):
                 count = tail.count(threshold)
             estimated = estimated if number else count
             if k <= count <= 2 * k:
-                return tail.above(threshold), threshold, estimated
+                return tail.take(threshold), threshold, estimated
             low, high = (threshold, high) if count > 2 * k else (low, threshold)
-        return tail.passes.topk(tail.vector, k), high, estimated
+        return tail.take_topk(k), high, estimated
 
 
 class RedSyncTrimmed(ThresholdCompressor):
     """Exactly the k largest, looked for among those above mean + ρ(max − mean), ρ = 0.8, 0.6, … until there are k."""
 
     exact_count = True
+
+    def _predict(
+        self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
+    ) -> Prediction | None:
+        k = wanted_count(self.elements, context.density)
+        found = predict_count(passes, passes.sample(gradient, residual, GRAINS), self.elements, k, k)
+        return None if found is None else replace(found, zero_above=math.inf)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
@@ -57,13 +73,13 @@ class RedSyncTrimmed(ThresholdCompressor):
             count = tail.count(threshold)
             estimated = estimated or count
             if count >= k:
-                return tail.largest(k, threshold), threshold, estimated
+                return tail.take_largest(k, threshold), threshold, estimated
             ratio -= TRIM_STEP
-        return tail.passes.topk(tail.vector, k), 0.0, estimated
+        return tail.take_topk(k), 0.0, estimated
 
 
 def _prime(tail: Tail, k: int, seed: list[int]) -> None:
     """Candidates down to about the 3k-th largest, guessed from a sample; lower thresholds gather again."""
     if not math.isfinite(tail.floor):
-        sample = strided_sample(tail.vector, SAMPLE, seed)
+        sample = strided_sample(tail.passes, tail.vector, SAMPLE, seed)
         tail.gather(nth_largest(tail.passes, sample, round(3.0 * k / tail.vector.numel() * sample.numel()) + 4))

@@ -14,11 +14,11 @@ import torch
 from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Sums
-from toolkit.compression.passes import KernelPasses, Passes, Prediction, Selection
-from toolkit.compression.predict import Fit, exact_threshold, predict, stage_thresholds
-from toolkit.compression.sparse import LINES, PREDICT_FROM, StatisticalCompressor
+from toolkit.compression.passes import KernelPasses, Prediction
+from toolkit.compression.predict import GRAINS, Fit, predict_stages, stage_thresholds
 from toolkit.compression.stages import StageSearch
-from toolkit.compression.tail import Tail
+from toolkit.compression.statistical import StatisticalCompressor
+from toolkit.compression.tail import Tail, TailSums
 from toolkit.experiment import CompressionSection
 
 GATHER_FROM = 500_000  # elements; below, a pass over all costs less than the handling of candidates
@@ -35,68 +35,37 @@ class Sidco(StatisticalCompressor):
 
     first: Fit
     later: Fit
+    logs = False  # whether a fit needs the sum of logarithms
 
     def __init__(self, section: CompressionSection, elements: int) -> None:
         super().__init__(section, elements)
         self.search = StageSearch(section.adapt_every, section.tolerance)
 
-    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
-        """Large vectors in one pass where a sample predicts the thresholds; see predict.py."""
-        passes = self.passes(residual)
-        if isinstance(passes, KernelPasses) and self.elements >= PREDICT_FROM:
-            sample = passes.sample(gradient, residual, LINES)
-            prediction = predict(passes, sample, self._plan(context.density), self.elements, self.logs)
-            if prediction is not None:
-                return self._in_one_pass(passes, gradient, residual, prediction, context)
-        return super()._select_feedback(gradient, residual, context)
-
-    def _in_one_pass(
-        self,
-        passes: KernelPasses,
-        gradient: torch.Tensor,
-        residual: torch.Tensor,
-        prediction: Prediction,
-        context: Context,
-    ) -> SparsePayload:
-        seen, candidates = passes.collect_feedback(gradient, residual, prediction)
-        threshold = exact_threshold(passes, seen, prediction, self._plan(context.density))
-        if math.isnan(threshold):
-            residual[candidates[0].long()] = candidates[1]  # missed: as if nothing had been zeroed
-            payload = self._choose(Tail(passes, residual), seen.moments, context)
-        else:
-            candidates = passes.settle(residual, candidates, prediction.zero_above, threshold)
-            payload = self._finish(passes, residual, candidates, threshold, context)
-        if payload.indices is not candidates[0]:
-            passes.zero_at(residual, payload.indices)
-        return payload
+    def _predict(
+        self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
+    ) -> Prediction | None:
+        sample = passes.sample(gradient, residual, GRAINS)
+        return predict_stages(passes, sample, self._plan(context.density), self.elements, self.logs)
 
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
-        plan = self._plan(context.density)
+        plan, k = self._plan(context.density), wanted_count(self.elements, context.density)
         gather = sums.count >= GATHER_FROM
 
-        def moments(number: int, threshold: float) -> tuple[int, float, float]:
-            if number == 2 and gather:  # the second stage's survivors are many: these are only summed up
-                tail.gather(threshold)
+        def moments(number: int, threshold: float) -> TailSums:
+            if number == 2 and gather and not tail.knows(threshold):
+                tail.gather(threshold)  # the second stage's survivors are many: these are only summed up
             return tail.moments(threshold)
 
         threshold = stage_thresholds(sums, plan, moments) if sums.count else 0.0
-        selection = tail.above(threshold) if math.isfinite(threshold) else None
         if sums.sum_abs == 0.0:
-            return self.payload(tail.above(0.0), context.density, threshold=0.0, estimated=0.0, stages=len(plan))
-        return self._finish(tail.passes, tail.vector, selection, threshold, context)
-
-    def _finish(
-        self, passes: Passes, vector: torch.Tensor, selection: Selection | None, threshold: float, context: Context
-    ) -> SparsePayload:
-        """The payload of a selection, or the exact top-k's where the threshold selected nothing; the stages adapt."""
-        k = wanted_count(self.elements, context.density)
-        stages = self._stages(context.density)
+            return self.payload(tail.take(0.0), context.density, threshold=0.0, estimated=0.0, stages=len(plan))
+        selection = tail.take(threshold) if math.isfinite(threshold) else None
         estimated = 0 if selection is None else selection[0].numel()
         if selection is None or not estimated:
-            selection = passes.topk(vector, k)
+            selection = tail.take_topk(k)
         self._adapt(estimated, k, threshold, context.density)
-        share = estimated / self.elements
-        return self.payload(selection, context.density, threshold=threshold, estimated=share, stages=stages)
+        told = {"threshold": threshold, "estimated": estimated / self.elements, "stages": len(plan)}
+        return self.payload(selection, context.density, **told)
 
     def _stages(self, density: float) -> int:
         if density >= self.section.first_ratio:

@@ -1,60 +1,58 @@
-"""Searching a threshold: counts above many thresholds from one gathering of candidates."""
+"""Searching a threshold: counts, sums and selections above many thresholds from one gathering of candidates."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from toolkit.compression.passes import Passes, Selection
+from toolkit.compression.passes import Collection, KernelPasses, Passes, Selection
+
+
+class TailSums(NamedTuple):
+    """Count, sum and sum of squares of the excesses |x| − threshold over |x| > threshold."""
+
+    count: int  # type: ignore[assignment]  # hides tuple.count
+    sum: float
+    squares: float
+
+    def over_lower(self, by: float) -> TailSums:
+        """Of the same entries, over a threshold that is lower by `by`."""
+        squares = self.squares + 2.0 * by * self.sum + self.count * by * by
+        return TailSums(self.count, self.sum + self.count * by, squares)
 
 
 class Tail:
-    """The large entries of a vector. One pass gathers those above the lowest threshold asked for so far; counts and
-    selections above any higher one look at these candidates only.
+    """The large entries of a vector. Candidates above a floor answer every question about higher thresholds; a lower
+    one is answered by what a pass has noted in a bracket around it, or by another pass over the vector.
 
     Thresholds are rounded to float32, and strict; NaN lies above all of them.
+
+    removing: what is taken becomes zero in the vector (error feedback); else the vector stays as it is. seen: what a
+    pass has collected already.
     """
 
     def __init__(
-        self, passes: Passes, vector: torch.Tensor, floor: float = math.inf, candidates: Selection | None = None
+        self, passes: Passes, vector: torch.Tensor, removing: bool = False, seen: Collection | None = None
     ) -> None:
         self.passes = passes
-        self.vector = vector
-        self.floor = floor
+        self.removing = removing
+        self.seen = seen
+        self._vector = vector
         empty = torch.zeros(0, dtype=torch.int32, device=vector.device), vector[:0].clone()
-        self.candidates: Selection = empty if candidates is None else candidates
+        self.candidates: Selection = seen.candidates if seen else empty
+        self.floor = seen.floor if seen else math.inf
+        self._zeroed_above = seen.zeroed_above if seen else math.inf
 
-    def count(self, threshold: float) -> int:
-        """Entries with |x| > threshold."""
-        self.gather(threshold)
-        return self.passes.tail_moments(self.candidates[1], float(np.float32(threshold)))[0]
-
-    def above(self, threshold: float) -> Selection:
-        """Entries with |x| > threshold, ascending."""
-        self.gather(threshold)
-        threshold = float(np.float32(threshold))
-        if threshold == self.floor:
-            return self.candidates
-        places, values = self.passes.above(self.candidates[1], threshold)
-        return torch.index_select(self.candidates[0], 0, places), values
-
-    def largest(self, k: int, threshold: float) -> Selection:
-        """The k largest of those above `threshold`, of which there must be as many; ties by the lowest index."""
-        indices, values = self.above(threshold)
-        places, chosen = self.passes.topk(values, k)
-        return torch.index_select(indices, 0, places), chosen
-
-    def moments(self, threshold: float) -> tuple[int, float, float]:
-        """Count, sum and sum of squares of |x| − threshold where |x| > threshold.
-
-        Looks at the candidates if they reach so far down; otherwise it passes over the whole vector and gathers none.
-        """
-        threshold = float(np.float32(threshold))
-        if threshold >= self.floor:
-            return self.passes.tail_moments(self.candidates[1], threshold)
-        return self.passes.tail_moments(self.vector, threshold)
+    @property
+    def vector(self) -> torch.Tensor:
+        """All of it: what was zeroed in advance is put back."""
+        if self._zeroed_above < math.inf:
+            self._vector[self.candidates[0].long()] = self.candidates[1]
+            self._zeroed_above = math.inf
+        return self._vector
 
     def gather(self, threshold: float) -> None:
         """Take candidates down to `threshold`, if they do not reach so far yet."""
@@ -63,12 +61,89 @@ class Tail:
             self.candidates = self.passes.above(self.vector, threshold)
             self.floor = threshold
 
+    def knows(self, threshold: float) -> bool:
+        """Whether sums above `threshold` need no pass over the vector."""
+        return float(np.float32(threshold)) >= self.floor or self._bracket(float(np.float32(threshold))) is not None
 
-def strided_sample(vector: torch.Tensor, size: int, seed: list[int]) -> torch.Tensor:
-    """About `size` values, float32, evenly strided from a start drawn from `seed`; at least one of n >= 1."""
-    stride = max(1, vector.numel() // max(1, size))
+    def count(self, threshold: float) -> int:
+        """Entries with |x| > threshold."""
+        if not self.knows(threshold):
+            self.gather(threshold)
+        return self.moments(threshold).count
+
+    def moments(self, threshold: float) -> TailSums:
+        """Sums over |x| > threshold; gathers no candidates."""
+        threshold = float(np.float32(threshold))
+        if threshold >= self.floor:
+            return TailSums(*self.passes.tail_moments(self.candidates[1], threshold))
+        number = self._bracket(threshold)
+        if number is None:
+            return TailSums(*self.passes.tail_moments(self.vector, threshold))
+        assert self.seen is not None
+        high = self.seen.brackets[number][1]
+        above = TailSums(*self.seen.tails[number]).over_lower(high - threshold)
+        near = TailSums(*self.passes.tail_moments(self.seen.between, threshold))
+        beyond = TailSums(*self.passes.tail_moments(self.seen.between, high)).over_lower(high - threshold)
+        return TailSums(
+            above.count + near.count - beyond.count,
+            above.sum + near.sum - beyond.sum,
+            above.squares + near.squares - beyond.squares,
+        )
+
+    def _bracket(self, threshold: float) -> int | None:
+        brackets = self.seen.brackets if self.seen else ()
+        return next((number for number, (low, high) in enumerate(brackets) if low <= threshold <= high), None)
+
+    def take(self, threshold: float) -> Selection:
+        """The entries with |x| > threshold, ascending. The last question to this tail."""
+        self.gather(threshold)
+        threshold = float(np.float32(threshold))
+        if threshold == self.floor and self._zeroed_above == threshold:
+            taken = self.candidates
+        elif self.removing:
+            taken = self.passes.settle(self._vector, self.candidates, self._zeroed_above, threshold)
+        else:
+            taken = self._above(threshold)
+        self.candidates, self._zeroed_above = taken, math.inf
+        return taken
+
+    def take_largest(self, k: int, threshold: float) -> Selection:
+        """The k largest of those above `threshold`, of which there must be as many; ties by the lowest index."""
+        self.gather(threshold)
+        indices, values = self._above(threshold)
+        places, chosen = self.passes.topk(values, k)
+        return self._remove((torch.index_select(indices, 0, places), chosen))
+
+    def take_topk(self, k: int) -> Selection:
+        """The k largest of all, zeros included; ties by the lowest index."""
+        return self._remove(self.passes.topk(self.vector, k))
+
+    def _above(self, threshold: float) -> Selection:
+        threshold = float(np.float32(threshold))
+        if threshold == self.floor:
+            return self.candidates
+        places, values = self.passes.above(self.candidates[1], threshold)
+        return torch.index_select(self.candidates[0], 0, places), values
+
+    def _remove(self, taken: Selection) -> Selection:
+        if self.removing:
+            self.passes.zero_at(self.vector, taken[0])
+        return taken
+
+
+def strided_sample(
+    passes: Passes, vector: torch.Tensor, size: int, seed: list[int], gradient: torch.Tensor | None = None
+) -> torch.Tensor:
+    """About `size` values of `vector`, or of gradient + vector, float32, evenly strided from a start drawn from `seed`;
+    at least one of n >= 1.
+    """
+    size = max(1, size)
+    stride = max(1, vector.numel() // size)
     start = int(np.random.default_rng(seed).integers(stride))
-    return vector[start::stride][: max(1, size)].contiguous()
+    if isinstance(passes, KernelPasses):
+        return passes.sample_strided(gradient, vector, start, stride, size)
+    taken = vector[start::stride][:size]
+    return taken.contiguous() if gradient is None else taken + gradient[start::stride][:size]
 
 
 def nth_largest(passes: Passes, values: torch.Tensor, n: int) -> float:

@@ -11,6 +11,7 @@ than a quarter too many is therefore set anew, exactly, and that call sends the 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -19,7 +20,10 @@ import torch
 
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.passes import KernelPasses, Passes, Selection
+from toolkit.compression.predict import GRAINS
 from toolkit.compression.sparse import SparseCompressor
+from toolkit.compression.statistical import PREDICT_FROM
+from toolkit.compression.tail import nth_largest
 from toolkit.experiment import CompressionSection
 
 DOWN, STEP = 0.99, 0.01
@@ -41,31 +45,32 @@ class _Controlled(SparseCompressor):
     def _start(self, length: int) -> int:
         return int(self.calls * GOLDEN % 1.0 * length)
 
-    def _scan(self, passes: Passes, scores: torch.Tensor, k: int) -> Selection:
-        """Exactly k of the scores (n,), all finite, ascending; moves the threshold."""
+    def _scan(
+        self, passes: Passes, scores: torch.Tensor, k: int, length: int, places: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Which k of the scores (m,), all finite: their numbers, int32 ascending; moves the threshold.
+
+        places: where in a vector of `length` scores these lie, int32 ascending, if they are not all of it; among them
+        are the k largest, and all above the threshold, or more than MUCH·k of these.
+        """
         count, chosen = 0, None
         if self.wanted == k:
             threshold = np.float32(self.threshold)
-            above = passes.above(scores, float(np.nextafter(threshold, np.float32(-1.0))))  # at least the threshold
-            count = above[0].numel()
+            above = passes.above(scores, float(np.nextafter(threshold, np.float32(-1.0))))[0]  # at least the threshold
+            count = above.numel()
             if k <= count <= MUCH * k:
-                chosen = self._from_start(above, k, scores.numel())
+                where = above if places is None else torch.index_select(places, 0, above)
+                first = int(torch.searchsorted(where, self._start(length)))
+                chosen = _rotated(above, first, k)
                 self.threshold += self.rise
             elif count < k:
                 self.threshold *= DOWN
         if chosen is None:
-            chosen = passes.topk(scores, k)  # all above the threshold, and the best of the others
+            chosen, best = passes.topk(scores, k)  # all above the threshold, and the best of the others
             if self.wanted != k or count > k:
-                self._set_up(k, float(chosen[1].abs().min()), scores)
+                self._set_up(k, float(best.abs().min()), scores)
         self.calls += 1
         return chosen
-
-    def _from_start(self, above: Selection, k: int, length: int) -> Selection:
-        """The first k of these from where the scan starts, wrapping round; ascending."""
-        indices, values = above
-        first = int(torch.searchsorted(indices, self._start(length)))
-        places = ((torch.arange(k, device=indices.device) + first) % indices.numel()).sort().values
-        return indices[places], values[places]
 
     def _set_up(self, k: int, threshold: float, scores: torch.Tensor) -> None:
         """The first threshold is the k-th largest score; zeros alone teach nothing."""
@@ -97,7 +102,8 @@ class ThresholdV(_Controlled):
         if k == self.elements or not bool(vector.abs().max().isfinite()):
             return self.payload(passes.topk(vector, k), context.density)
         threshold = self.threshold
-        return self.payload(self._scan(passes, vector, k), context.density, threshold=threshold)
+        chosen = self._scan(passes, vector, k, self.elements)
+        return self.payload((chosen, torch.index_select(vector, 0, chosen)), context.density, threshold=threshold)
 
     def _scale(self, threshold: float, scores: torch.Tensor) -> float:
         return float(scores.abs().max())
@@ -112,7 +118,9 @@ class ThresholdV16(_Controlled):
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         threshold = self.threshold
-        chosen = self._blocks(self.passes(vector), block_scores(vector), context)
+        scores = block_scores(vector)
+        every = torch.arange(scores.numel(), dtype=torch.int32, device=vector.device)
+        chosen = self._choose(self.passes(vector), (every, scores), context)
         places = (chosen.long()[:, None] * BLOCK + torch.arange(BLOCK, device=vector.device)).flatten()
         places = places[places < self.elements]
         return self.payload((places.int(), vector[places]), context.density, threshold=threshold)
@@ -122,19 +130,58 @@ class ThresholdV16(_Controlled):
         if not isinstance(passes, KernelPasses):
             return super()._select_feedback(gradient, residual, context)  # type: ignore[return-value]
         threshold = self.threshold
-        chosen = self._blocks(passes, passes.block_scores_feedback(gradient, residual), context)
+        chosen = self._choose(passes, self._candidates(passes, gradient, residual, context), context)
         return self.payload(passes.take_blocks(residual, chosen), context.density, threshold=threshold)
 
-    def _blocks(self, passes: Passes, scores: torch.Tensor, context: Context) -> torch.Tensor:
+    def _candidates(
+        self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
+    ) -> Selection:
+        """residual += gradient; then the blocks that the scan needs, by what a sample says, with their scores."""
+        wanted, blocks = self._wanted(context), self._count()
+        low = -1.0
+        if self.elements >= PREDICT_FROM and 4 * wanted < blocks:
+            low = self._low(passes, passes.sample(gradient, residual, GRAINS), wanted)
+        room = blocks if low < 0.0 else min(blocks, int(1.6 * wanted) + blocks // 256)
+        count, found = passes.blocks_above(gradient, residual, low, room)
+        above = self.wanted != wanted or low < float(np.float32(self.threshold)) or count > MUCH * wanted
+        if count < wanted or count > room or not above:
+            found = passes.blocks_above(None, residual, -1.0, blocks)[1]
+        return found
+
+    def _low(self, passes: KernelPasses, sample: torch.Tensor, wanted: int) -> float:
+        """A score above which the `wanted` best blocks lie, and all above the threshold if these are not far more."""
+        scores = passes.blocks_above(None, sample, -1.0, sample.numel())[1][1]
+        rank = wanted / self._count() * scores.numel()
+        low, lowest = (nth_largest(passes, scores, math.ceil(r + 6.0 * math.sqrt(r)) + 6) for r in (rank, MUCH * rank))
+        if not math.isfinite(low):
+            return -1.0
+        return max(lowest, min(low, 0.9999 * self.threshold)) if self.wanted == wanted else low
+
+    def _choose(self, passes: Passes, candidates: Selection, context: Context) -> torch.Tensor:
         """The blocks to send, int32, ascending; moves the threshold."""
+        wanted, scores = self._wanted(context), candidates[1]
+        if wanted == self._count() or not bool(scores.max().isfinite()):
+            chosen = passes.topk(scores, wanted)[0]
+        else:
+            chosen = self._scan(passes, scores, wanted, self._count(), candidates[0])
+        return torch.index_select(candidates[0], 0, chosen)
+
+    def _count(self) -> int:
+        return -(-self.elements // BLOCK)
+
+    def _wanted(self, context: Context) -> int:
+        """Blocks to send."""
         wanted = wanted_count(self.elements, context.density)
-        blocks = scores.numel() if wanted == self.elements else min(scores.numel(), max(1, wanted // BLOCK))
-        if blocks == scores.numel() or not bool(scores.max().isfinite()):
-            return passes.topk(scores, blocks)[0]
-        return self._scan(passes, scores, blocks)[0]
+        return self._count() if wanted == self.elements else min(self._count(), max(1, wanted // BLOCK))
 
     def _scale(self, threshold: float, scores: torch.Tensor) -> float:
         return threshold
+
+
+def _rotated(places: torch.Tensor, first: int, k: int) -> torch.Tensor:
+    """k of the places from number `first` on, wrapping round; ascending."""
+    wrapped = max(0, first + k - places.numel())
+    return torch.cat((places[:wrapped], places[first : first + k])) if wrapped else places[first : first + k]
 
 
 def block_scores(vector: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,85 @@
+"""Compressors that choose by the moments of the whole vector, and those of them that search for a threshold."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from abc import abstractmethod
+
+import numpy as np
+import torch
+
+from toolkit.compression.base import Context, SparsePayload, wanted_count
+from toolkit.compression.fits import Sums
+from toolkit.compression.passes import KernelPasses, Prediction, Selection
+from toolkit.compression.sparse import SparseCompressor
+from toolkit.compression.tail import Tail
+
+PREDICT_FROM = 12_000_000  # elements, more than caches hold; below, further passes cost less than a prediction
+
+
+class StatisticalCompressor(SparseCompressor):
+    """A compressor that first gathers the moments of |g + r|, in the pass that adds g to r, and then chooses.
+
+    For large vectors in the C kernels that pass also takes the entries that are likely to be asked for, as a sample
+    predicts them. A prediction that misses costs the passes it was to save; it never changes what is sent.
+    """
+
+    def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
+        passes = self.passes(vector)
+        return self._choose(Tail(passes, vector), passes.moments(vector), context)
+
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
+        passes = self.passes(residual)
+        if isinstance(passes, KernelPasses) and self.elements >= PREDICT_FROM:
+            prediction = self._predict(passes, gradient, residual, context)
+            if prediction is not None:
+                seen = passes.collect_feedback(gradient, residual, prediction)
+                return self._choose(Tail(passes, residual, True, seen), seen.moments, context)
+        sums = passes.moments_feedback(gradient, residual)
+        return self._choose(Tail(passes, residual, True), sums, context)
+
+    @abstractmethod
+    def _predict(
+        self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
+    ) -> Prediction | None:
+        """What of gradient + residual is likely to be asked for; None where it cannot be said, or saves nothing."""
+
+    @abstractmethod
+    def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
+        """Take from `tail`, whose vector's sums these are."""
+
+
+class ThresholdCompressor(StatisticalCompressor):
+    """A compressor that looks for a threshold between two bounds of the count.
+
+    What every such search shares: density 1 sends all that is not zero; a vector with NaN or infinity is cut by the
+    exact top-k, which carries them; a search that ends with nothing above its threshold gives way to it as well.
+    """
+
+    exact_count = False  # whether payloads always hold exactly k entries, zeros included
+
+    def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
+        k = wanted_count(self.elements, context.density)
+        whole = context.density >= 1.0 or sums.sum_abs == 0.0
+        if not math.isfinite(sums.sum_squares) or (whole and self.exact_count):
+            return self.payload(tail.take_topk(k), context.density)
+        if whole:
+            return self.payload(tail.take(0.0), context.density, threshold=0.0)
+        selection, threshold, estimated = self._search(tail, sums, k, context)
+        if not selection[0].numel():
+            selection = tail.take_topk(k)
+        told = {"threshold": float(np.float32(threshold)), "estimated": estimated / self.elements}
+        return self.payload(selection, context.density, **told)
+
+    @abstractmethod
+    def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
+        """What is taken, its threshold, and the count that the first estimate alone would have given.
+
+        The vector is finite and not all zero, 1 <= k <= n.
+        """
+
+    @staticmethod
+    def seed(context: Context) -> list[int]:
+        """What a draw of this call depends on: the run's seed, the bucket's name and the step."""
+        return [context.seed, zlib.crc32(context.name.encode()), context.step]
