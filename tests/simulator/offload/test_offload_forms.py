@@ -167,3 +167,20 @@ def test_bf16_halves_what_moves_and_keeps_fp32_weights_beside_the_moments(make_c
     inside = Case(half.model, case.machine, inside.settings)
     assert inside.footprint.device["moments"] == 12 * case.model.parameters
     assert inside.footprint.device["weights and gradients"] == 4 * case.model.parameters
+
+
+@pytest.mark.parametrize(
+    ("method", "layers", "window", "logged"),  # most MiB allocated after ten iterations, in the artifact's logs
+    [
+        ("stronghold", 32, 2, 7472.6),
+        ("stronghold", 32, 8, 15124.7),
+        ("stronghold", 16, 15, 16917.9),
+        ("stronghold", 48, 15, 23737.3),
+        ("stronghold", 92, 15, 25545.4),
+        ("stronghold", 100, 4, 12178.0),
+        ("l2l", 78, 0, 21094.3),
+    ],
+)
+def test_device_memory_of_other_logged_runs_is_met_or_a_little_more(make_case, method, layers, window, logged):
+    predicted = sum(make_case(method, layers, window).footprint.device.values()) / calibration.MIB
+    assert 0.995 * logged < predicted < 1.16 * logged
