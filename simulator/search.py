@@ -118,7 +118,7 @@ class Search:
     def _sample(self, axes: list[space.Axis], count: int, seed: int, evaluate: Evaluate) -> list[Trial]:
         import optuna  # slow to import
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, count // 4))
         study = optuna.create_study(sampler=sampler, direction="maximize" if self.objective.larger else "minimize")
         trials, worst = [], 0.0
