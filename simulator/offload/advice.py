@@ -13,11 +13,13 @@ from simulator.offload.search import by_policy, fastest, largest
 from toolkit.policies.window import WindowChoice
 from toolkit.sections.offload import IN_MEMORY, WITH_DISK
 
+WITH_WINDOW = tuple(name for name, method in METHODS.items() if method.windowed)
 VARIANTS: dict[
     str, tuple[dict[str, Any], tuple[str, ...]]
 ] = {  # counterfactuals: what is changed, of which methods it says something
     "as asked": ({}, tuple(METHODS)),
     "fused CPU Adam": ({"fused": True}, tuple(name for name in METHODS if name != IN_MEMORY)),
+    "global clipping": ({"clipped": True}, WITH_WINDOW),
     "bf16": ({"value_bytes": 2}, tuple(METHODS)),
     "NVMe tier": ({"disk": True}, WITH_DISK),
 }

@@ -56,6 +56,7 @@ class Case:
             section.threads or machine.cores,
             section.optimizer == "fused",
             section.disk,
+            experiment.optimizer.clip_norm > 0,
         )
         return cls(Transformer.of(experiment, source), machine, settings)
 

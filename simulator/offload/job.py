@@ -13,13 +13,17 @@ FUSED_BYTES = 28.0  # a parameter in fp32: reads weight, gradient and both momen
 
 @dataclass(frozen=True)
 class Settings:
-    """What [offload] says. window 0: not chosen yet. threads: of the pool."""
+    """What [offload] says. window 0: not chosen yet. threads: of the pool.
+
+    clipped: gradients are clipped to a global norm, which is known only when all of them are.
+    """
 
     method: str
     window: int = 0
     threads: int = 12
     fused: bool = False
     disk: bool = False
+    clipped: bool = False
 
 
 @dataclass(frozen=True)

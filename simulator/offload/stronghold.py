@@ -4,6 +4,9 @@ The first w layers have their optimizer on the device. Forward of layer i prefet
 for both. Backward of i prefetches i-w; afterwards a thread of the pool writes weights and gradients of i back and
 updates them on the CPU, and the gradients of layer i-w wait for that update (its recomputation needs weights alone).
 The device has room for 2w layers, in buffers that are used again; a fetch waits for a free one.
+
+The release drops global clipping. Where it is wanted no update can begin before the last gradient is there: gradients
+are written back as before, and all updates follow the backward.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class _Window:
         yield from self.tiers.compute.hold("head", self.layers, 3 * self.job.head_s)
         for i in reversed(range(self.layers)):
             yield from self._backward(i)
+        if self.job.settings.clipped:
+            yield from self._late_updates()
         yield from self.tiers.compute.hold("update", self.layers, self.job.device_s(self.layers))
         yield self.tiers.all_of([*self.arrived.values(), *self.written.values(), *self.updated.values()])
         self.tiers.device.give(self.window * self.slot)
@@ -65,9 +70,17 @@ class _Window:
         yield from tiers.compute.hold("backward", i, 2 * job.forward_s)
         tiers.device.give(job.model.checkpoint_bytes)
         if i >= self.window:
-            self.updated[i] = tiers.task(self._update(i))
-        else:
+            self.updated[i] = tiers.task(self._write_gradients(i) if job.settings.clipped else self._update(i))
+        elif not job.settings.clipped:
             yield from tiers.compute.hold("update", i, job.device_s(i))
+
+    def _late_updates(self) -> Work:
+        """Updates that waited for the norm: all gradients are where they are needed first."""
+        yield self.tiers.all_of(self.updated.values())
+        beyond = reversed(range(self.window, self.layers))
+        self.updated |= {i: self.tiers.task(self._adam(i)) for i in beyond}
+        for i in range(self.window):
+            yield from self.tiers.compute.hold("update", i, self.job.device_s(i))
 
     @staticmethod
     def _wait(events: dict[int, Event], layer: int) -> Work:
@@ -92,10 +105,17 @@ class _Window:
         yield from self._release()
 
     def _update(self, i: int) -> Work:
-        """After backward: weights and gradients to the host, the buffer free again, then the update."""
-        job, tiers = self.job, self.tiers
-        yield from tiers.to_host.move("write back", i, 2 * job.bytes_of(i))
+        """After backward: to the host, and updated there."""
+        yield from self._write_gradients(i)
+        yield from self._adam(i)
+
+    def _write_gradients(self, i: int) -> Work:
+        """Weights and gradients to the host; then the buffer is free again."""
+        yield from self.tiers.to_host.move("write back", i, 2 * self.job.bytes_of(i))
         yield from self._release()
+
+    def _adam(self, i: int) -> Work:
+        job, tiers = self.job, self.tiers
         if job.settings.disk:
             yield from tiers.disk_read.move("moments", i, job.moments_of(i))
         yield from tiers.cpu.run("update", i, job.cpu_s(i))

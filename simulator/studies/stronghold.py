@@ -117,7 +117,7 @@ def residuals() -> dict[str, list[float]]:
 def asked(request: Request) -> list[Cell]:
     """The one cell that the overrides ask for, with what was published of it."""
     sizes = ("model.layers", "model.hidden", "model.heads", "model.vocabulary", "data.batch_size", "data.sequence")
-    request.allow("offload.", "cluster.device", *sizes, "study.")
+    request.allow("offload.", "cluster.device", "optimizer.clip_norm", *sizes, "study.")
     case = Case.of(request.experiment, request.source)
     quantity = request.keys.quantity
     if case.method.windowed and not case.settings.window and quantity == "iteration_time_s":
@@ -144,7 +144,7 @@ def _without_effect(case: Case, given: frozenset[str]) -> list[str]:
     """Keys that the user set and the method does not have."""
     method, found = case.settings.method, set()
     if not case.method.windowed:
-        found.add("offload.window")
+        found |= {"offload.window", "optimizer.clip_norm"}
     if not (case.method.windowed or case.settings.disk):
         found.add("offload.threads")
     if method == IN_MEMORY:
@@ -166,7 +166,7 @@ def _row_of(case: Case, quantity: str) -> Published | None:
     if dataclasses.replace(case.model, layers=calibration.LAYERS) != calibration.MODEL:
         return None
     settings = case.settings
-    if case.machine.name != calibration.DEVICE or settings.fused or settings.disk or settings.threads != 12:
+    if case.machine.name != calibration.DEVICE or dataclasses.replace(settings, window=0) != Settings(settings.method):
         return None
     for row in PUBLISHED:
         alike = (row.quantity, row.method) == (quantity, settings.method) and row.window in (0, settings.window)

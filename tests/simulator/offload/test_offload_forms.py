@@ -184,3 +184,16 @@ def test_bf16_halves_what_moves_and_keeps_fp32_weights_beside_the_moments(make_c
 def test_device_memory_of_other_logged_runs_is_met_or_a_little_more(make_case, method, layers, window, logged):
     predicted = sum(make_case(method, layers, window).footprint.device.values()) / calibration.MIB
     assert 0.995 * logged < predicted < 1.16 * logged
+
+
+def test_exact_clipping_costs_the_overlap(make_case):
+    """All updates of the CPU follow the last gradient; what is in memory, and a method that updates last, lose nothing."""
+    free, clipped = (make_case("stronghold", 30, 10, clipped=clip) for clip in (False, True))
+    after = 20 * clipped.job.cpu_s(0)
+    before = 30 * 4 * clipped.job.forward_s + 3 * clipped.job.head_s
+    run = clipped.run()
+    assert before + after <= run.seconds <= (before + after) * 1.05
+    assert free.run().seconds < 0.85 * run.seconds
+    for method, window in (("stronghold", 30), ("zero-offload", 0), ("megatron-lm", 0)):
+        one, other = (make_case(method, 30, window, clipped=clip).run().seconds for clip in (False, True))
+        assert one == pytest.approx(other, rel=1e-12)

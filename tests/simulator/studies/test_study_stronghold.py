@@ -64,8 +64,9 @@ def test_one_cell_published_or_not(tmp_path):
 
 
 def test_a_key_without_effect_is_said(tmp_path):
-    (cell,) = study(tmp_path, "offload.method=l2l", "offload.window=4", "offload.optimizer=fused")["cells"]
-    assert cell["note"] == "offload.window has no effect on l2l"
+    changed = ("offload.window=4", "offload.optimizer=fused", "optimizer.clip_norm=1.0")
+    (cell,) = study(tmp_path, "offload.method=l2l", *changed)["cells"]
+    assert cell["note"] == "offload.window has no effect on l2l; optimizer.clip_norm has no effect on l2l"
     (cell,) = study(tmp_path, "offload.window=15", "offload.threads=12")["cells"]
     assert "note" not in cell
 
