@@ -187,7 +187,7 @@ def test_device_memory_of_other_logged_runs_is_met_or_a_little_more(make_case, m
 
 
 def test_exact_clipping_costs_the_overlap(make_case):
-    """All updates of the CPU follow the last gradient; what is in memory, and a method that updates last, lose nothing."""
+    """The CPU's updates follow the last gradient; in memory, and for a method that updates last, nothing is lost."""
     free, clipped = (make_case("stronghold", 30, 10, clipped=clip) for clip in (False, True))
     after = 20 * clipped.job.cpu_s(0)
     before = 30 * 4 * clipped.job.forward_s + 3 * clipped.job.head_s
