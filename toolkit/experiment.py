@@ -145,6 +145,11 @@ def check(experiment: Experiment, source: str) -> None:
             f"{source}: [compression] exchange = '{compression.exchange}': the payloads of '{compression.name}' are "
             f"{registry.COMPRESSORS[compression.name].wire}; allowed are auto, {', '.join(fitting)}"
         )
+    if compression.name == "powersgd" and experiment.sync.policy != "bsp":
+        raise UserError(
+            f"{source}: [compression] name = 'powersgd': its factors need the mean over all workers in each step; "
+            f"use [sync] policy = 'bsp', not '{experiment.sync.policy}'"
+        )
     if compression.momentum > 0 and (experiment.optimizer.momentum > 0 or "adam" in experiment.optimizer.name):
         raise UserError(
             f"{source}: [compression] momentum = {compression.momentum!r}: would be applied twice; use sgd or "

@@ -221,6 +221,12 @@ def test_a_network_and_data_of_different_kinds(write: Write, model: str, data: s
     assert message(path) == f"{path}: [data] name = '{data}': '{model}' trains on {allowed}"
 
 
+def test_powersgd_needs_all_workers_in_a_step(write: Write) -> None:
+    text = message(write('[compression]\nname = "powersgd"\n[sync]\npolicy = "asp"\n'))
+    assert "name = 'powersgd'" in text
+    assert text.endswith("use [sync] policy = 'bsp', not 'asp'")
+
+
 @pytest.mark.parametrize(
     ("name", "exchange", "wire"),
     [
