@@ -8,16 +8,20 @@ from typing import Any
 
 from rich.table import Table
 
+from simulator import checkpoints
+from simulator.job import run_plan
 from simulator.offload.advice import VARIANTS, Advice, advise, validated
 from simulator.offload.case import Case
 from simulator.offload.measured import reached_flops
 from simulator.output import write_json
+from simulator.plan import build
 from simulator.profile import Profile
 from simulator.terminal import console, duration
 from toolkit.errors import UserError
-from toolkit.experiment import load
+from toolkit.experiment import Experiment, load
 
 GIB = 2.0**30
+STEPS = 20  # simulated for the time of an iteration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     experiment = load(args.file, args.set)
+    if experiment.faults.failures_per_day and (experiment.model.name != "gpt" or experiment.cluster.hosts > 1):
+        return plan_checkpoints(experiment, args)
     case = Case.of(experiment, args.file, args.machines)
     notes = []
     if args.profile:
@@ -47,6 +53,28 @@ def main(args: argparse.Namespace) -> int:
     if args.plot:
         plot(case, advices, args.plot)
     show(case, advices, notes)
+    return 0
+
+
+def plan_checkpoints(experiment: Experiment, args: argparse.Namespace) -> int:
+    """What to do about failures of a job on several hosts; a gpt's iteration is that of its offloading method."""
+    if args.plot or args.machines:
+        raise UserError(
+            "plan: --plot and --machines are for offloading, and [faults] failures_per_day asks for checkpoints"
+        )
+    if experiment.model.name == "gpt":
+        case = Case.of(experiment, args.file)
+        parameters, iteration = case.model.parameters, case.run().seconds
+    else:
+        profile = Profile.load(args.profile) if args.profile else None
+        short = experiment.replace(run={"steps": STEPS}, checkpoint={"every": 0})
+        found = build(short, profile, source=args.file)
+        parameters = found.profile.elements
+        iteration = run_plan(found, experiment.run.seed).iteration_time_s["mean"]
+    advice = checkpoints.advise(experiment, parameters, iteration, experiment.run.seed)
+    if args.json:
+        write_json(args.json, {"schema": 1, "checkpoints": advice.to_json()})
+    checkpoints.show(experiment, advice)
     return 0
 
 

@@ -1,8 +1,9 @@
 """`python -m toolkit penalty FILE --out PROFILE.json`: what compression and batch cost in loss, by short real runs.
 
 Optuna's Gaussian-process sampler chooses density and batch of each run; a run trains under mpirun on as many samples as
-the base run, which stands at the middle batch without compression. Each run is written at once, so that an interrupted
-profile goes on. The result is what the controller of StellaTrain (SIGCOMM 2024) needs: see toolkit/policies/penalty.py.
+the base run, which stands at the middle batch without compression; the learning rate is in proportion to the batch.
+Each run is written at once, so that an interrupted profile goes on. The result is what the controller of StellaTrain
+(SIGCOMM 2024) needs: see toolkit/policies/penalty.py.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from toolkit.policies.penalty import LEAST_POINTS, Point, Profile, smoothed
 ROOT = Path(__file__).resolve().parent.parent
 SPREAD = 4.0  # the largest and the smallest batch are this factor from the middle
 DENSITIES = (1e-3, 1.0)
+WORST = 10.0  # times the base's loss: a run that diverges counts as this
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +67,7 @@ def record(experiment: Experiment, out: Path, trials: int, samples: int) -> Prof
                 if base is None:
                     base = loss_of(experiment, 1.0, 1.0, samples)
                 loss = loss_of(experiment, 1 - rate, batch, samples)
-                points.append(Point(rate, batch, loss / base - 1))
+                points.append(Point(rate, batch, min(loss / base, WORST) - 1 if math.isfinite(loss) else WORST - 1))
                 _write(out, Profile(tuple(points), source))
                 progress.advance(task)
             sampler.tell(points[number])
@@ -97,7 +99,8 @@ def loss_of(experiment: Experiment, density: float, batch: float, samples: int) 
     """The smoothed training loss of a run under mpirun. UserError with the run's own words where it fails."""
     each = max(1, round(experiment.data.batch_size * batch))
     workers = experiment.cluster.workers
-    changes = [f"data.batch_size={each}", "checkpoint.every=0"]
+    rate = experiment.optimizer.learning_rate * each / experiment.data.batch_size  # linear scaling
+    changes = [f"data.batch_size={each}", f"optimizer.learning_rate={rate!r}", "checkpoint.every=0"]
     if density < 1:
         name = experiment.compression.name if experiment.compression.name != "none" else "topk"
         changes += [f"compression.name={name}", f"compression.density={density!r}"]
