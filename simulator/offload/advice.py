@@ -62,7 +62,7 @@ class Advice:
 
     @property
     def window(self) -> int:
-        return self.case.settings.window if self.case else 0
+        return self.case.job.window if self.case else 0
 
     def to_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {"method": self.method, "variant": self.variant, "fits": self.case is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from simulator.offload.case import MOST_LAYERS, Case
 from toolkit.policies.window import LayerTimes, WindowChoice, choose_window
@@ -24,6 +25,7 @@ def windows(case: Case) -> list[int]:
     return [fitting[round(i * (len(fitting) - 1) / (MOST - 1))] for i in range(MOST)]
 
 
+@lru_cache(maxsize=256)
 def fastest(case: Case) -> Case | None:
     """The case with the window whose iteration is shortest, the smallest of equals; None where none fits."""
     best: tuple[float, Case] | None = None
@@ -33,6 +35,16 @@ def fastest(case: Case) -> Case | None:
         if best is None or seconds < best[0] * (1 - SAME):
             best = (seconds, candidate)
     return best[1] if best else None
+
+
+def chosen(case: Case) -> Case:
+    """The case with a window: its own, or the fastest where it says 0; a method without one as it is.
+
+    Where none fits it is a window of 1, which needs the least of the device: `run` says what stands in the way.
+    """
+    if case.settings.window or not case.method.windowed:
+        return case
+    return fastest(case) or case.replace(window=1)
 
 
 def largest(case: Case) -> int:

@@ -115,8 +115,9 @@ def throughput(experiment: Experiment, seed: int, source: str) -> float:
     room = room_of(experiment)
     if room == OFFLOAD:
         from simulator.offload.case import Case
+        from simulator.offload.search import chosen
 
-        return experiment.data.batch_size / Case.of(experiment, source).run().seconds
+        return experiment.data.batch_size / chosen(Case.of(experiment, source)).run().seconds
     if room == MEMORY:
         from simulator.studies.gemini_model import Keys as Machine
         from simulator.studies.gemini_model import iteration_time_s

@@ -16,7 +16,7 @@ from simulator.offload import calibration
 from simulator.offload.case import Case
 from simulator.offload.job import Settings
 from simulator.offload.machine import load_machine
-from simulator.offload.search import fastest, largest
+from simulator.offload.search import chosen, largest
 from simulator.studies.base import Cell, Request
 from toolkit.keys import key
 from toolkit.sections.offload import IN_MEMORY
@@ -120,8 +120,8 @@ def asked(request: Request) -> list[Cell]:
     request.allow("offload.", "cluster.device", "optimizer.clip_norm", *sizes, "study.")
     case = Case.of(request.experiment, request.source)
     quantity = request.keys.quantity
-    if case.method.windowed and not case.settings.window and quantity == "iteration_time_s":
-        case = fastest(case) or case.replace(window=1)  # the least of the device
+    if quantity == "iteration_time_s":
+        case = chosen(case)
     if not case.method.windowed:
         case = case.replace(window=0)
     settings = {

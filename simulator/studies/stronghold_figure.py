@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from simulator.plots import BLUE, GREY, ORANGE, save
 from simulator.studies.base import Cell
 
+TITLE = "STRONGHOLD (SC 2022): rings published, filled predicted"
 RING: dict[str, Any] = {
     "marker": "o",
     "markerfacecolor": "none",
@@ -23,24 +24,33 @@ RING: dict[str, Any] = {
 
 
 def draw(cells: Sequence[Cell], path: Path) -> None:
-    """Largest models, iteration times at them, scaling, windows; one bar for a single cell."""
+    """Largest models, iteration times at them, scaling, windows; a bar for a single cell."""
+    sizes = [c for c in cells if c.quantity == "largest_layers" and c.predicted is not None]
+    times = [c for c in cells if c.quantity == "iteration_time_s" and c.predicted is not None]
+    if len(times) < 2:
+        _few(sizes or times, path)
+        return
     figure = Figure(figsize=(10.4, 7.2), layout="constrained")
     panels = figure.subplots(2, 2).ravel()
-    sizes = [c for c in cells if c.quantity == "largest_layers"]
-    times = [c for c in cells if c.quantity == "iteration_time_s" and c.predicted is not None]
-    windows = [
-        c for c in times if c.settings.get("model.layers") == 32 and c.settings["offload.method"] == "stronghold"
-    ]
-    scaling = [c for c in times if c.settings.get("offload.window") == 15]
-    bars = [c for c in times if c.group.startswith(("case 2", "case 3")) or not c.group]
+    windows = [c for c in times if c.settings["model.layers"] == 32 and c.settings["offload.method"] == "stronghold"]
     _bars(panels[0], sizes, "largest trainable model, layers")
-    _bars(panels[1], bars, "iteration time, s")
-    _line(panels[2], scaling, "model.layers", "layers (window 15)")
+    _bars(panels[1], [c for c in times if c.group.startswith(("case 2", "case 3"))], "iteration time, s")
+    _line(panels[2], [c for c in times if c.settings.get("offload.window") == 15], "model.layers", "layers (window 15)")
     _line(panels[3], windows, "offload.window", "window (32 layers)")
-    for axes, shown in zip(panels, (sizes, bars, scaling, windows), strict=True):
-        axes.set_visible(bool(shown))
+    for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("STRONGHOLD (SC 2022) on one V100: rings published, filled predicted", fontsize=11)
+    figure.suptitle(TITLE, fontsize=11)
+    save(figure, path)
+
+
+def _few(cells: Sequence[Cell], path: Path) -> None:
+    """The one cell that was asked for; an empty figure where it does not fit."""
+    figure = Figure(figsize=(8.0, 1.8), layout="constrained")
+    axes = figure.subplots()
+    size = bool(cells) and cells[0].quantity == "largest_layers"
+    _bars(axes, cells, "largest trainable model, layers" if size else "iteration time, s" if cells else "does not fit")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(TITLE, fontsize=11)
     save(figure, path)
 
 

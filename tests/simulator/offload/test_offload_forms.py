@@ -7,7 +7,7 @@ import pytest
 from simulator.offload import calibration
 from simulator.offload.case import Case, fit_update
 from simulator.offload.machine import load_machine
-from simulator.offload.search import by_policy, fastest, largest, windows
+from simulator.offload.search import by_policy, chosen, fastest, largest, windows
 from simulator.offload.tiers import Tiers
 from toolkit.errors import UserError
 
@@ -142,6 +142,11 @@ def test_searches_agree_with_trying_everything(make_case):
     deepest = largest(case)
     assert windows(case.replace(layers=deepest))
     assert not windows(case.replace(layers=deepest + 1))
+    assert chosen(case) == best
+    assert chosen(make_case("stronghold", 40, 3)).settings.window == 3
+    assert chosen(make_case("l2l", 40)).settings.window == 0
+    with pytest.raises(UserError, match="out of memory"):
+        chosen(make_case("stronghold", 400)).run()
     choice = by_policy(case)
     assert choice is not None
     assert choice.unmet == ("rate of updating",)

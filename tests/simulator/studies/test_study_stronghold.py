@@ -63,6 +63,14 @@ def test_one_cell_published_or_not(tmp_path):
     assert cell["settings"]["data.batch_size"] == 2
 
 
+@pytest.mark.parametrize("overrides", [("model.layers=40",), ("model.layers=400",), ("study.quantity=largest_layers",)])
+def test_one_cell_is_drawn(tmp_path, overrides):
+    picture = tmp_path / "one.png"
+    sets = [part for override in overrides for part in ("--set", override)]
+    assert main(["study", "stronghold", *sets, "--plot", str(picture)]) == 0
+    assert picture.stat().st_size > 2_000
+
+
 def test_a_key_without_effect_is_said(tmp_path):
     changed = ("offload.window=4", "offload.optimizer=fused", "optimizer.clip_norm=1.0")
     (cell,) = study(tmp_path, "offload.method=l2l", *changed)["cells"]
