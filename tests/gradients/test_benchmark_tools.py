@@ -41,6 +41,9 @@ def test_microbench_writes_what_it_measured(tmp_path: Path) -> None:
     assert float(by_name["topk"]["Density achieved"]) == 617 / 61706
     assert float(by_name["topk"]["Payload bytes"]) == 4 + 8 * 617
     assert float(by_name["none"]["Payload bytes"]) == 4 * 61706
+    assert by_name["torch-topk"]["torch.topk / compress"] == ""
+    assert float(by_name["topk"]["torch.topk / compress"]) > 0
+    assert [name for name, row in by_name.items() if row["Same in torch / compress"]] == ["sidco-e"]
     document = json.loads((tmp_path / "microbench.json").read_text())
     assert document["environment"]["cpu"]
     assert len(document["rows"][0]["Compress seconds"]) == 6

@@ -87,6 +87,8 @@ class Row:
     bytes: float
     over_read: float
     over_add: float
+    torch_topk: float | None  # torch.topk's time over this one's, in the same rounds, if it was timed
+    same_in_torch: float | None  # likewise of the same method in torch operations
 
     def plain(self) -> dict[str, Any]:
         size = 4.0 * self.elements
@@ -109,6 +111,8 @@ class Row:
             "Compress GB/s": size / self.compress.median / 1e9,
             "Compress / read pass": self.over_read,
             "Compress / add pass": self.over_add,
+            "torch.topk / compress": self.torch_topk,
+            "Same in torch / compress": self.same_in_torch,
             "Rounds": len(self.compress.seconds),
         }
 
@@ -157,9 +161,15 @@ class Bench:
                 bytes=float(np.mean(size[name])),
                 over_read=compress.relative(floors.read),
                 over_add=compress.relative(floors.add),
+                torch_topk=_times_faster(times, name, "torch-topk"),
+                same_in_torch=_times_faster(times, name, f"torch:{name}"),
             )
             for name, (compress, decompress) in times.items()
         ]
+
+
+def _times_faster(times: dict[str, tuple[Times, Times]], name: str, than: str) -> float | None:
+    return times[than][0].relative(times[name][0]) if than in times and than != name else None
 
 
 def vectors(args: argparse.Namespace) -> Iterator[tuple[str, torch.Tensor]]:

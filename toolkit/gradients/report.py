@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ COLUMNS = {
     "compress": ("Compress median", seconds),
     "× read": ("Compress / read pass", "{:.2f}".format),
     "× add": ("Compress / add pass", "{:.2f}".format),
+    "× faster than torch.topk": ("torch.topk / compress", "{:.2g}".format),
     "GB/s": ("Compress GB/s", "{:.1f}".format),
     "decompress": ("Decompress median", seconds),
     "density achieved": ("Density achieved", "{:.4g}".format),
@@ -49,11 +51,17 @@ def print_microbench(rows: list[dict[str, Any]], args: argparse.Namespace) -> No
             label = f"{series} ({len({row['Vector'] for row in mine})})"
             for method in dict.fromkeys(row["Method"] for row in mine):
                 same = [row for row in mine if row["Method"] == method]
-                cells = [show(statistics.median(row[key] for row in same)) for key, show in COLUMNS.values()]
+                cells = [_median(same, key, show) for key, show in COLUMNS.values()]
                 table.add_row(label, method, *cells)
                 label = ""
         console.print(table)
     console.print(f"{args.out}/microbench.csv, .json and .png written")
+
+
+def _median(rows: list[dict[str, Any]], key: str, show: Callable[[float], str]) -> str:
+    """Nothing where the figure was not measured."""
+    values = [row[key] for row in rows if row[key] is not None]
+    return show(statistics.median(values)) if values else ""
 
 
 def plot_microbench(rows: list[dict[str, Any]], path: Path, args: argparse.Namespace) -> None:
