@@ -40,6 +40,9 @@ __all__ = [
     "capabilities",
     "collect_feedback",
     "collect_workspace",
+    "delta_decode",
+    "delta_encode",
+    "delta_size",
     "gather",
     "max_abs",
     "merge_sorted",
@@ -225,6 +228,22 @@ def merge_sorted(
     """Union of ascending lists, values of one index added in list (rank) order; returns the number of entries."""
     count: int = _kernels.merge_sorted(indices, values, offsets, out_indices, out_values, threads)
     return count
+
+
+def delta_size(indices: Vector) -> tuple[int, int]:
+    """Codes that ascending int32 indices take in 1 byte each and in 2; see cext.reference.delta_size."""
+    in_bytes, in_shorts = _kernels.delta_size(indices)
+    return in_bytes, in_shorts
+
+
+def delta_encode(indices: Vector, width: int, codes: Vector) -> None:
+    """Writes the gaps between ascending indices as codes of `width` bytes into uint8 `codes`, all of it."""
+    _kernels.delta_encode(indices, width, codes)
+
+
+def delta_decode(codes: Vector, width: int, indices: Vector) -> None:
+    """Reads what delta_encode wrote; ValueError unless it is the codes of exactly len(indices) indices."""
+    _kernels.delta_decode(codes, width, indices)
 
 
 def zero_at(x: Vector, indices: Vector) -> None:

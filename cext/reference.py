@@ -15,6 +15,9 @@ from cext.moments_type import Collected, Moments
 from cext.places import Vector, check_places
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
+from cext.reference_wire import delta_decode as delta_decode
+from cext.reference_wire import delta_encode as delta_encode
+from cext.reference_wire import delta_size as delta_size
 
 LOG_EPSILON = np.float32(2.2e-16)
 

@@ -249,12 +249,13 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_kerne
 extern PyMethodDef sparse_methods[];  /* module_sparse.c */
 extern PyMethodDef collect_methods[]; /* module_collect.c */
 extern PyMethodDef optim_methods[];   /* module_optim.c */
+extern PyMethodDef wire_methods[];    /* module_wire.c */
 
 PyMODINIT_FUNC PyInit__kernels(void) {
   PyObject *module = PyModule_Create(&definition);
   if (module &&
       (PyModule_AddFunctions(module, sparse_methods) != 0 || PyModule_AddFunctions(module, collect_methods) != 0 ||
-       PyModule_AddFunctions(module, optim_methods) != 0)) {
+       PyModule_AddFunctions(module, optim_methods) != 0 || PyModule_AddFunctions(module, wire_methods) != 0)) {
     Py_DECREF(module);
     return NULL;
   }

@@ -66,57 +66,11 @@ METHOD(gather) {
   return finish(&call, Py_NewRef(Py_None));
 }
 
-static bool check_offsets(const struct call *call, const int64_t *offsets, int64_t lists, int64_t total) {
-  bool good = lists >= 0 && lists <= MAX_LISTS && offsets[0] == 0 && offsets[lists] == total;
-  for (int64_t p = 0; good && p < lists; p++)
-    good = offsets[p] <= offsets[p + 1];
-  if (!good)
-    PyErr_Format(PyExc_ValueError,
-                 "%s: offsets must rise from 0 to the %lld entries, one more than the lists, of which %d are allowed",
-                 call->function, (long long)total, MAX_LISTS);
-  return good;
-}
-
-static bool check_order(const struct call *call, const struct lists *lists, int64_t room) {
-  int64_t disorder, bound;
-  Py_BEGIN_ALLOW_THREADS;
-  disorder = find_disorder(lists);
-  bound = disorder < 0 ? merged_bound(lists) : 0;
-  Py_END_ALLOW_THREADS;
-  if (disorder >= 0)
-    PyErr_Format(PyExc_ValueError, "%s: indices[%lld] = %d: each list must ascend from 0 or more", call->function,
-                 (long long)disorder, (int)lists->all.indices[disorder]);
-  else if (bound > room)
-    PyErr_Format(PyExc_ValueError, "%s: out indices has room for %lld, needed are %lld", call->function,
-                 (long long)room, (long long)bound);
-  return disorder < 0 && bound <= room;
-}
-
-METHOD(merge_sorted) {
-  OPEN(merge_sorted, 6);
-  struct lists lists;
-  void *offsets;
-  int32_t *out_indices;
-  float *out_values;
-  int64_t bounds, room, merged;
-  int threads;
-  if (!take_list(&call, args[0], args[1], &lists.all) ||
-      !take_array(&call, args[2], "offsets", INT64, false, &offsets, &bounds) ||
-      !take_entries(&call, args[3], args[4], true, &out_indices, &out_values, &room) ||
-      !take_threads(call.function, args[5], &threads) || !check_offsets(&call, offsets, bounds - 1, lists.all.count))
-    return finish(&call, NULL);
-  lists.offsets = offsets;
-  lists.count = bounds - 1;
-  if (!check_order(&call, &lists, room))
-    return finish(&call, NULL);
-  Py_BEGIN_ALLOW_THREADS;
-  merged = merge_sorted(&lists, out_indices, out_values, threads);
-  Py_END_ALLOW_THREADS;
-  return finish(&call, PyLong_FromLongLong(merged));
-}
-
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef sparse_methods[] = {
-    ENTRY(scatter_add), ENTRY(zero_at), ENTRY(gather), ENTRY(merge_sorted), {NULL, NULL, 0, NULL},
+    ENTRY(scatter_add),
+    ENTRY(zero_at),
+    ENTRY(gather),
+    {NULL, NULL, 0, NULL},
 };

@@ -13,6 +13,7 @@
 #ifndef SANDTABLE_WALK_H
 #define SANDTABLE_WALK_H
 
+#include "isa_each.h"
 #include "optim.h"
 #include "parallel.h"
 
@@ -56,10 +57,8 @@ struct walk start_walk(const struct entries *list, int64_t n, int threads);
 /* Runs `worker` on threads and tells what the list was refused for. */
 struct refusal run_walk(struct walk *walk, void (*worker)(void *context), void *context, int threads);
 
-/* For each worker: takes part in the check; returns when all of it is done,
- * true if there is work for this worker. A list that is not strictly ascending
- * is one worker's, who takes it entry by entry: repeated places are right too.
- */
+/* For each worker: takes part in the check; returns when all of it is done, true if there is work for this worker. A
+ * list that is not strictly ascending is one worker's, who takes it entry by entry: repeated places are right too. */
 bool check_list(struct walk *walk);
 
 void prepare_tile(struct tile *tile);
@@ -88,20 +87,5 @@ static inline float choose(uint32_t mask, float a, float b) {
   memcpy(&b, &bits_b, sizeof b);
   return b;
 }
-
-/* Loops that the instruction sets share are written once and compiled for each.
- */
-#if defined(__x86_64__)
-#define FOR_EACH_ISA(define)                                                                                           \
-  define(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))                \
-      define(avx2, __attribute__((target("avx2")))) define(serial, )
-#define ACTIVE_ISA(function)                                                                                           \
-  (active_kernels() == &kernels_avx512 ? function##_avx512                                                             \
-   : active_kernels() == &kernels_avx2 ? function##_avx2                                                               \
-                                       : function##_serial)
-#else
-#define FOR_EACH_ISA(define) define(serial, )
-#define ACTIVE_ISA(function) function##_serial
-#endif
 
 #endif

@@ -52,6 +52,34 @@ def test_merge_of_dense_lists(level, threads, room, same):
     assert same(got[1], total[seen])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("share", [0.5, 0.03, 0.004, 0.0003])  # by marks, by bits, in wide windows, thin
+@pytest.mark.parametrize("start", [0, 77, 2**31 - 1_000_000])
+def test_merge_of_many_windows_adds_in_rank_order(level, threads, share, start, room, same):
+    n, rng = 1_000_000, np.random.default_rng(5)
+    parts = [np.flatnonzero(rng.random(n) < s) for s in (share, share / 9, 0, share)]
+    indices = (np.concatenate(parts) + start).astype(np.int32)
+    offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
+    values = rng.standard_normal(len(indices)).astype(np.float32)
+    got = merged(cext, indices, values, offsets, room, threads)
+    total, seen = np.full(n, -0.0, np.float32), np.zeros(n, bool)
+    for p, places in enumerate(parts):
+        total[places] += values[offsets[p] : offsets[p + 1]]
+        seen[places] = True
+    assert np.array_equal(got[0], np.flatnonzero(seen) + start)
+    assert same(got[1], total[seen])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_merge_refuses_disorder_far_inside_and_writes_nothing(level, threads, room):
+    indices = np.tile(np.arange(0, 400_000, 2, dtype=np.int32), 2)
+    indices[300_001] = 5
+    out = room(len(indices))
+    with pytest.raises(ValueError, match=r"indices\[300001\] = 5: each list must ascend"):
+        cext.merge_sorted(indices, np.ones(400_000, np.float32), np.array([0, 200_000, 400_000]), *out, threads)
+    assert (out[0] == -7).all()
+
+
 def test_merge_adds_in_rank_order_and_keeps_signed_zero(level, room, same):
     indices = np.array([3, 3, 3, 8, 9, 9], np.int32)
     values = np.array([1e8, 1, -1e8, -0.0, -0.0, 0.0], np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from toolkit.exchange.wire import Wire
 
+WORD_BYTES = 4
 FORMATS = [Wire(indices, values) for indices in ("int32", "delta") for values in ("fp32", "bf16")]
 gaps = st.one_of(st.integers(0, 3), st.integers(0, 600), st.sampled_from([254, 255, 256, 65534, 65535, 65536, 10**6]))
 lists = st.lists(gaps, max_size=60).map(lambda g: (np.cumsum(np.array(g, np.int64) + 1) - 1).astype(np.int32))
@@ -97,3 +100,25 @@ def test_a_damaged_message_is_refused(wire: Wire) -> None:
     message.view(np.int32)[0] = -1
     with pytest.raises(RuntimeError, match="damaged message"):
         wire.decode(message)
+
+
+@pytest.mark.parametrize("wire", FORMATS, ids=str)
+@settings(deadline=None, max_examples=150)
+@given(data=st.binary(max_size=120).map(lambda b: b[: len(b) // 4 * 4]), head=st.integers(-2, 12), more=st.booleans())
+def test_whatever_arrives_is_refused_or_a_list_that_fits_it(wire: Wire, data: bytes, head: int, more: bool) -> None:
+    message = np.frombuffer(bytearray(np.array([head], np.int32).tobytes() * (1 + more) + data), np.uint8)
+    parts = []
+    with contextlib.suppress(RuntimeError):
+        parts = wire.decode(message)
+    assert sum(2 * WORD_BYTES if wire.indices == "delta" else WORD_BYTES for _ in parts) <= message.size
+    for indices, values in parts:
+        assert indices.size == values.size
+        if wire.indices == "delta":
+            assert (np.diff(indices) > 0).all()
+            assert (indices[:1] >= 0).all()
+
+
+@pytest.mark.parametrize("indices", [[3, 3], [5, 4], [-1, 4]])
+def test_indices_that_gaps_cannot_tell_are_refused(indices: list[int]) -> None:
+    with pytest.raises(ValueError, match="must ascend strictly"):
+        Wire("delta").encode(np.array(indices, np.int32), np.ones(2, np.float32))

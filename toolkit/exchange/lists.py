@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import cext
@@ -28,7 +29,7 @@ def merge_lists(parts: Sequence[Entries]) -> Entries:
     indices, values = join(parts)
     offsets = np.cumsum([0] + [part[0].size for part in parts], dtype=np.int64)
     merged_indices, merged_values = np.empty_like(indices), np.empty_like(values)
-    count = cext.merge_sorted(indices, values, offsets, merged_indices, merged_values)
+    count = cext.merge_sorted(indices, values, offsets, merged_indices, merged_values, torch.get_num_threads())
     return merged_indices[:count], merged_values[:count]
 
 

@@ -5,9 +5,8 @@ A message is a whole number of 4-byte words, so that messages behind each other 
   int32 indices   k, then k indices, then k values
   delta indices   k, c, then k values, then |c| codes of 2 bytes (c > 0) or 1 byte (c < 0), whichever is shorter
 
-A code is the gap to the index before, less one. A gap that reaches the largest code M (65535 or 255) is written as M,
-which means "M further, and go on", as often as needed, then the rest: an index takes at most 2 bytes while gaps stay
-below 65536, and one byte at densities around .01 and above. Values are float32, or bfloat16 rounded to nearest.
+A code is the gap to the index before (cext/src/delta.h): an index takes at most 2 bytes while gaps stay below 65536,
+and one byte at densities around .01 and above. Values are float32, or bfloat16 rounded to nearest.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+import cext
 
 Array = NDArray[Any]
 Entries = tuple[Array, Array]
@@ -54,18 +55,24 @@ class Wire:
         k = indices.size
         if self.indices == "int32":
             return _padded(WORD + 4 * k + self.value_bytes * k)
-        gaps = _gaps(indices)
-        return _padded(2 * WORD + self.value_bytes * k + min(_code_bytes(gaps, np.uint8), _code_bytes(gaps, np.uint16)))
+        _, _, code_bytes = _shortest(np.ascontiguousarray(indices))
+        return _padded(2 * WORD + self.value_bytes * k + code_bytes)
 
     def encode(self, indices: Array, values: Array) -> NDArray[np.uint8]:
-        """One message of ascending distinct int32 indices and float32 values (rounded already), as bytes."""
-        k = np.array([indices.size], np.int32)
+        """One message of strictly ascending int32 indices and float32 values (rounded already), as bytes.
+
+        Raises ValueError for indices that delta codes cannot tell: negative, repeated or out of order.
+        """
+        k = indices.size
         numbers = _to_bfloat16(values) if self.values == "bf16" else values
         if self.indices == "int32":
-            return _joined(k, indices, numbers)
-        codes = _codes(indices)
-        count = codes.size if codes.itemsize == 2 else -codes.size
-        return _joined(k, np.array([count], np.int32), numbers, codes)
+            return _joined([k], indices, numbers)
+        indices = np.ascontiguousarray(indices)
+        width, codes, code_bytes = _shortest(indices)
+        message = _joined([k, codes if width == 2 else -codes], numbers, room=code_bytes)
+        start = 2 * WORD + self.value_bytes * k
+        cext.delta_encode(indices, width, message[start : start + code_bytes])
+        return message
 
     def decode(self, message: NDArray[np.uint8]) -> list[Entries]:
         """The (indices int32, values float32) of each of the messages that stand behind each other; views if possible.
@@ -86,68 +93,47 @@ class Wire:
             return (index, values), _end(message, start, at)
         count, at = _word(message, at), at + WORD
         values, at = self._values(message, at, k)
-        codes, at = _take(message, at, abs(count), np.uint16 if count > 0 else np.uint8)
-        return (_indices(codes, k), values), _end(message, start, at)
+        width = 2 if count > 0 else 1
+        codes, at = _take(message, at, width * abs(count), np.uint8)
+        if k > abs(count):  # before room is made for them
+            raise RuntimeError(f"damaged message: {abs(count)} codes for {k} indices")
+        index = np.empty(k, np.int32)
+        try:
+            cext.delta_decode(codes, width, index)
+        except ValueError as error:
+            raise RuntimeError(f"damaged message: {error}") from None
+        return (index, values), _end(message, start, at)
 
     def _values(self, message: NDArray[np.uint8], at: int, k: int) -> tuple[Array, int]:
         if self.values == "fp32":
             return _take(message, at, k, np.float32)
-        halves, at = _take(message, at, k, np.uint16)
-        return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32), at
+        halves, at = _take(message, at, k, np.int16)
+        return torch.from_numpy(halves).view(torch.bfloat16).float().numpy(), at
 
 
 def _to_bfloat16(values: Array) -> Array:
-    return (values.view(np.uint32) >> np.uint32(16)).astype(np.uint16)  # `rounded` has cleared what is dropped here
+    return torch.from_numpy(values).bfloat16().view(torch.int16).numpy()  # exact: they are rounded already
 
 
-def _gaps(indices: Array) -> Array:
-    """Places skipped before each index, uint32."""
-    gaps = np.empty(indices.size, np.uint32)
-    gaps[:1] = indices[:1]
-    np.subtract(indices[1:], indices[:-1] + np.int32(1), out=gaps[1:], casting="unsafe")
-    return gaps
-
-
-def _code_bytes(gaps: Array, kind: type[np.uint8] | type[np.uint16]) -> int:
-    largest, width = np.iinfo(kind).max, np.dtype(kind).itemsize
-    long = gaps[gaps >= largest]
-    return int(width * (gaps.size + (long // np.uint32(largest)).sum(dtype=np.int64)))
-
-
-def _codes(indices: Array) -> Array:
-    gaps = _gaps(indices)
-    kind = np.uint8 if _code_bytes(gaps, np.uint8) < _code_bytes(gaps, np.uint16) else np.uint16
-    largest = np.uint32(np.iinfo(kind).max)
-    long = np.flatnonzero(gaps >= largest)
-    if not long.size:
-        return gaps.astype(kind)
-    repeats = gaps[long] // largest
-    gaps[long] %= largest
-    return np.insert(gaps.astype(kind), np.repeat(long, repeats), largest)
-
-
-def _indices(codes: Array, k: int) -> NDArray[np.int32]:
-    """What `_codes` was given."""
-    largest = np.iinfo(codes.dtype).max
-    skipped = np.cumsum(codes, dtype=np.int64)
-    last = codes != largest
-    ends = skipped if last.all() else skipped[last]
-    if ends.size != k or (k and ends[-1] + k > 2**31):
-        raise RuntimeError(f"damaged message: {codes.size} codes for {k} indices")
-    return (ends + np.arange(k)).astype(np.int32)
+def _shortest(indices: Array) -> tuple[int, int, int]:
+    """Bytes a code, codes, and bytes in all, of the shorter of the two ways to write these indices."""
+    in_bytes, in_shorts = cext.delta_size(indices)
+    return (1, in_bytes, in_bytes) if in_bytes < 2 * in_shorts else (2, in_shorts, 2 * in_shorts)
 
 
 def _padded(size: int) -> int:
     return -(-size // WORD) * WORD
 
 
-def _joined(*parts: Array) -> NDArray[np.uint8]:
-    size = sum(part.nbytes for part in parts)
+def _joined(head: list[int], *parts: Array, room: int = 0) -> NDArray[np.uint8]:
+    """Whole numbers, then the parts, then room for so many bytes, padded."""
+    pieces = [np.array(head, np.int32), *parts]
+    size = sum(piece.nbytes for piece in pieces) + room
     message = np.empty(_padded(size), np.uint8)
     start = 0
-    for part in parts:
-        message[start : start + part.nbytes] = np.ascontiguousarray(part).view(np.uint8)
-        start += part.nbytes
+    for piece in pieces:
+        message[start : start + piece.nbytes] = np.ascontiguousarray(piece).view(np.uint8)
+        start += piece.nbytes
     message[size:] = 0
     return message
 

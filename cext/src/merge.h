@@ -1,0 +1,35 @@
+/* Merging P ascending lists in O(total entries), values of one index added in list (rank) order. */
+#ifndef SANDTABLE_MERGE_H
+#define SANDTABLE_MERGE_H
+
+#include "sparse.h"
+
+enum { MAX_LISTS = 4096 }; /* ranks whose payloads are taken at once */
+
+/* `lists` ascending lists, one behind the other: list p is entries offsets[p] .. offsets[p+1]-1. */
+struct lists {
+  struct entries all;
+  const int64_t *offsets;
+  int64_t count;
+};
+
+/* Where the union goes; `room` entries fit. */
+struct merged {
+  int32_t *indices;
+  float *values;
+  int64_t room;
+};
+
+struct merge_outcome {
+  int64_t count;    /* entries of the union; -1: refused, nothing was written */
+  int64_t disorder; /* the first entry that is negative or smaller than the one before it in its list, or -1 */
+  int64_t needed;   /* room that would always do: the total, or every index from the smallest to the largest */
+};
+
+/* Union of the lists, ascending; values of one index are added in list order, beginning with the first. */
+struct merge_outcome merge_sorted(const struct lists *lists, const struct merged *out, int threads);
+
+/* merge_thin.c: for few entries among many places, on one thread */
+int64_t merge_thin(const struct lists *lists, const struct merged *out);
+
+#endif
