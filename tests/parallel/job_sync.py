@@ -74,6 +74,12 @@ def check_one_worker_is_a_sequence(comm: Communicator, out: Path) -> None:
         np.testing.assert_allclose(result["losses"], expected["losses"], rtol=1e-5)
 
 
+def check_alone(comm: Communicator, out: Path) -> None:
+    """One rank that serves itself: the same bits under every policy."""
+    results = [run(comm, out, f"sync.policy={policy}", "compression.name=dgc") for policy in ("bsp", "asp", "ssp")]
+    assert len({result["training"]["parameters_sha256"] for result in results}) == 1
+
+
 def check_staleness_bound(comm: Communicator, out: Path) -> None:
     """A slow worker falls behind as far as the bound lets it, and no further."""
     slow = "faults.slow_worker=[{worker=1, factor=30.0}]"
@@ -110,6 +116,8 @@ def check_online(comm: Communicator, out: Path) -> None:
 def main(out: Path) -> None:
     comm = Communicator()
     check_every_compressor(comm, out)
+    if comm.size == 1:
+        check_alone(comm, out)
     if comm.size == 2:
         check_one_worker_is_a_sequence(comm, out)
     if comm.size > 2:

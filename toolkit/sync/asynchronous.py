@@ -111,8 +111,9 @@ class AsynchronousPhase:
         trainer, rank = self.trainer, self.trainer.comm.rank
         start, raw = trainer.recorder.clock(), self._raw(updates)
         trainer.folder.save_trace(trainer.header(), trainer.recorder.spans)
-        losses = self.worker.losses if self.worker is not None else []
-        parts: dict[str, Any] = {f"rank{rank}": trainer.own_state(self.position, self.earlier + losses)}
+        losses = self.earlier + (self.worker.losses if self.worker is not None else [])
+        before = [(unit, loss) for unit, loss in losses if unit < updates]  # this worker's last one will be made again
+        parts: dict[str, Any] = {f"rank{rank}": trainer.own_state(self.position, before)}
         if rank == self.servers.workers[0]:
             shards = client.states()
             values, optimizer = self.servers.joined_values(shards), self.servers.joined_optimizer(shards)
