@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     check()
-    figures = [jittered(), steady(), events(), large(), sweep(), flows()]
+    figures = [jittered(), steady(), events(), large(), sweep(), flows(), crowd()]
     table = Table(title=f"simulator on {machine()['cpu']}, one thread, CPU seconds")
     table.add_column("what")
     for title in ("seconds", "rate"):
@@ -158,3 +158,31 @@ def flows(count: int = 20_000, hosts: int = 256) -> Figure:
 
     seconds = timed(whole)
     return Figure(f"{count} flows over {2 * hosts} links", seconds, count / seconds, "flows/s")
+
+
+def crowd(count: int = 20_000, senders: int = 128) -> Figure:
+    """Senders of which each starts its next message to one and the same host when its last is sent."""
+    chance, clock = np.random.default_rng(1), Clock()
+    network = Network(clock, Topology(senders + 1, 1, 1e9, 0.0, 1e9, 0.0))
+    sizes = iter(chance.exponential(1e7, count).tolist())
+    done, left = clock.event(), count
+
+    def sent(sender: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            done.succeed()
+        begin(sender)
+
+    def begin(sender: int) -> None:
+        size = next(sizes, None)
+        if size is not None:
+            network.start(network.topology.route(sender, 0), size, partial(sent, sender))
+
+    def whole() -> None:
+        for sender in range(1, senders + 1):
+            begin(sender)
+        clock.run(until=done)
+
+    seconds = timed(whole)
+    return Figure(f"{count} flows, {senders} at a time on one link", seconds, count / seconds, "flows/s")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from simpy.events import Event
 
 from simulator.clock import LATE, Clock
+from simulator.star import LEAST, Star
 from simulator.topology import Fabric, Route, Topology
 
 __all__ = ["Fabric", "Flow", "Network", "Route", "Topology", "few_max_min", "max_min"]
@@ -83,6 +84,7 @@ class Flow:
     size: float
     rate: float = -1.0
     version: int = 0
+    star: Star | None = None
 
 
 class Network:
@@ -96,9 +98,11 @@ class Network:
         self.topology = topology
         self.added = [0.0] * topology.hosts  # seconds of latency, at present, beside the topology's
         self.log: list[Carried] | None = None
+        self.least = LEAST  # flows of which a star is formed
         self._plain = topology.capacities().tolist()
         self._moved = [0.0] * len(self._plain)
         self._on: list[dict[Flow, None]] = [{} for _ in self._plain]  # in order of arrival, so that runs repeat
+        self._stars: dict[int, Star] = {}  # by link, of all links that their flows use
         self._changed: dict[int, None] = {}
         self._agenda: list[tuple[float, int, Any, int]] = []  # what ends or arrives when, oldest first
         self._number = count()
@@ -144,9 +148,74 @@ class Network:
                 self._moved[link] += size
         if alone:  # nobody else's rate changes
             self._wake_at(self._run_at(flow, min([self._plain[link] for link in route]), now))
-        else:
+        elif not self._stars or not self._join(flow, now):
             self._settle_later(route)
         return flow
+
+    def _join(self, flow: Flow, now: float) -> bool:
+        """Let a flow join the only star on its way, if it has all other links to itself; else stars are dissolved."""
+        stars = {self._stars[link] for link in flow.route if link in self._stars}
+        if len(stars) == 1:
+            (star,) = stars
+            rest = [link for link in flow.route if link != star.link]
+            others = min([self._plain[link] for link in rest], default=INFINITE)
+            if star.link in flow.route and all(len(self._on[link]) == 1 for link in rest) and star.fits(others):
+                star.join(flow, flow.left, others, now)
+                for link in rest:
+                    self._stars[link] = star
+                self._arm(star, now)
+                return True
+        for star in stars:
+            self._dissolve(star)
+        return False
+
+    def _arm(self, star: Star, now: float) -> None:
+        end = star.next_end(now)
+        heappush(self._agenda, (end, next(self._number), star, star.version))
+        self._wake_at(end)
+
+    def _dissolve(self, star: Star) -> None:
+        """Back to rates of their own, which are settled anew."""
+        links = [link for flow in star.flows for link in flow.route]
+        for flow in star.dissolve(self.clock.now):
+            flow.version += 1
+            flow.rate = -flow.rate  # so that it is settled even if the rate stays
+        for link in links:
+            self._stars.pop(link, None)
+        self._settle_later(links)
+
+    def _star_due(self, star: Star) -> None:
+        for flow in star.due(self.clock.now):
+            for link in flow.route:
+                if link != star.link:
+                    self._stars.pop(link, None)
+            self._leave(flow)
+        if len(star.flows) >= max(1, self.least // 2) and star.holds:
+            self._arm(star, self.clock.now)
+        elif star.flows:
+            self._dissolve(star)
+        else:
+            self._stars.pop(star.link, None)
+            star.version += 1
+
+    def _form(self, flows: list[Flow], now: float) -> None:
+        """Make a star of flows that were settled, if they are one."""
+        common = set(flows[0].route)
+        for flow in flows:
+            common.intersection_update(flow.route)
+            if not common or flow.left == INFINITE:
+                return
+        for link in common:
+            rest = [other for flow in flows for other in flow.route if other != link]
+            others, capacity = min((self._plain[other] for other in rest), default=INFINITE), self._plain[link]
+            if all(len(self._on[other]) == 1 for other in rest) and 0 < capacity / len(flows) <= others:
+                star = Star(link, capacity, others, now)
+                for flow in flows:
+                    flow.version += 1
+                    star.join(flow, flow.left - flow.rate * (now - flow.since), others, now)
+                self._stars.update(dict.fromkeys([link, *rest], star))
+                self._arm(star, now)
+                return
 
     def _run_at(self, flow: Flow, rate: float, now: float) -> float:
         """Give a flow another rate; returns when it ends."""
@@ -180,12 +249,16 @@ class Network:
 
     def set_capacity(self, links: Sequence[int], capacity: float) -> None:
         """Change the rate of links, bytes/s, from now on; flows under way go on at their new share."""
+        for star in {self._stars[link] for link in links if link in self._stars}:
+            self._dissolve(star)
         for link in links:
             self._plain[link] = capacity
         self._settle_later(links)
 
     def cancel(self, flow: Flow) -> None:
         """End a message now, as if it were sent."""
+        if flow.star is not None:
+            self._dissolve(flow.star)
         flow.version += 1
         self._leave(flow)
 
@@ -205,7 +278,7 @@ class Network:
             if version < 0:
                 what()
             elif version == what.version:  # else its rate has changed since
-                self._leave(what)
+                self._leave(what) if isinstance(what, Flow) else self._star_due(what)
         if self._changed:
             if self.clock.peek() > now:  # nobody else starts or ends anything now
                 self._settle()
@@ -239,7 +312,7 @@ class Network:
         if self.log is not None:
             self.log.append((flow.route, flow.began, float(self.clock.now), flow.size))
         flow.sent()
-        if shared:  # else nobody is there to take its place
+        if shared and not any(link in self._stars for link in flow.route):  # else nobody takes its place, or all do
             self._settle_later(flow.route)
 
     def _settle(self) -> None:
@@ -250,6 +323,8 @@ class Network:
             if rate != flow.rate:  # an unchanged rate keeps its end, so that no rounding piles up
                 first = min(first, self._run_at(flow, rate, now))
         self._wake_at(first)
+        if len(flows) >= self.least:
+            self._form(flows, now)
 
     def _rates(self, flows: list[Flow]) -> list[float]:
         if len(flows) == 1:

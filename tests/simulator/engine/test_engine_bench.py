@@ -11,6 +11,7 @@ def test_figures_have_a_positive_rate():
     figure = bench.flows(count=200, hosts=8)
     assert figure.seconds > 0
     assert figure.rate == 200 / figure.seconds
+    assert bench.crowd(count=300, senders=20).rate > 0
 
 
 def test_the_machine_is_named():

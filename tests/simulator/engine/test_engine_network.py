@@ -1,5 +1,7 @@
 """Links are shared max-min fairly, flows take the time that their rates give, and bytes are conserved."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from simpy.events import AllOf
 
 from simulator.clock import Clock
 from simulator.network import FEW, Network, few_max_min, max_min
+from simulator.star import LEAST
 from simulator.topology import Topology
 
 
@@ -132,3 +135,67 @@ def test_the_clock_refuses_the_past():
     clock.run(until=1.0)
     with pytest.raises(ValueError, match="already shows"):
         clock.at(0.5)
+
+
+def run_flows(messages, hosts, least, changes=()):
+    """When each (start, source, target, size) was sent, stars being formed of `least` flows on."""
+    clock, times = Clock(), [0.0] * len(messages)
+    network = Network(clock, Topology(hosts, 1, 1000.0, 0.0, 1e4, 0.0))
+    network.least = least
+
+    def began(i, source, target, size):
+        network.start(network.topology.route(source, target), size, lambda: ended(i))
+
+    def ended(i):
+        times[i] = clock.now
+
+    for i, (start, source, target, size) in enumerate(messages):
+        network.later(start, partial(began, i, source, target, size))
+    for time, link, capacity in changes:
+        network.later(time, partial(network.set_capacity, (link,), capacity))
+    clock.run()
+    return times, network
+
+
+CROWDS = st.lists(
+    st.tuples(
+        st.floats(0, 3),
+        st.integers(1, 9),
+        st.sampled_from([0, 0, 0, 0, 10]),
+        st.floats(1, 5000).map(lambda s: round(s, 3)),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(CROWDS, st.lists(st.tuples(st.floats(0, 5), st.integers(0, 21), st.floats(100, 2000)), max_size=3))
+def test_a_crowd_on_one_link_is_served_as_flow_by_flow(messages, changes):
+    """Flows that come and go, share senders, leave the star's shape and meet other rates: one answer either way."""
+    one, plain = run_flows(messages, 11, 10**9, changes)
+    two, starred = run_flows(messages, 11, 2, changes)
+    assert two == pytest.approx(one, rel=1e-9)
+    assert starred.bytes_moved.tolist() == pytest.approx(plain.bytes_moved.tolist())
+    assert not starred._stars
+
+
+def test_a_crowd_becomes_a_star_and_ends_in_its_closed_form():
+    count = 3 * LEAST
+    messages = [(0.0, 1 + i, 0, 100.0 * (i + 1)) for i in range(count)]
+    times, _ = run_flows(messages, count + 1, LEAST)
+    expected, now = [], 0.0
+    for i in range(count):  # each hundred bytes are sent by those that have as much
+        now += 100.0 * (count - i) / 1000.0
+        expected.append(now)
+    assert times == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_flow_of_a_crowd_is_cancelled():
+    clock = Clock()
+    network = Network(clock, Topology(20, 1, 1000.0, 0.0, 1e4, 0.0))
+    ends = []
+    flows = [network.start(network.topology.route(1 + i, 0), 1000.0, lambda: ends.append(clock.now)) for i in range(16)]
+    network.later(8.0, lambda: network.cancel(flows[3]))  # each has sent half
+    clock.run()
+    assert ends == pytest.approx([8.0, *[8.0 + 15 * 500 / 1000] * 15])
