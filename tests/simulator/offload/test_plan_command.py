@@ -137,3 +137,13 @@ def test_a_measured_profile_gives_the_rate(tmp_path):
     assert reached_flops(measured(), "p.json") == pytest.approx(3 * forward / 0.9)
     with pytest.raises(UserError, match=r"p.json: of 'lenet'"):
         reached_flops(measured(model="lenet"), "p.json")
+
+
+def test_a_plan_takes_a_profile_s_rate(tmp_path, capsys):
+    file = tmp_path / "profile.json"
+    measured().save(file)
+    found = plan(tmp_path, "--profile", str(file))
+    assert found["machine"]["flops"] == pytest.approx(reached_flops(measured(), "p.json"))
+    assert any("profile.json measured" in note for note in found["notes"])
+    assert main(["plan", FILE, "--profile", str(tmp_path / "none.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
