@@ -138,6 +138,9 @@ def show(result: dict[str, Any], plan: Plan) -> None:
     source = f"derived for {host.get('device')}" if simulation["profile"]["source"] == "derived" else "measured"
     algorithms = ", ".join(simulation["collectives"])
     out.print(f"profile: {source}; {algorithms}; engine: {simulation['engine']} ({simulation['why']})", highlight=False)
+    if "failures" in result:
+        failed = result["failures"]
+        out.print(f"failures: {failed['count']}; {duration(failed['lost_s'])} lost, {duration(failed['down_s'])} down")
     for note in simulation["assumptions"]:
         out.print(f"assumed: {note}")
     for note in simulation.get("without_effect", ()):
