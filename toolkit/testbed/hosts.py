@@ -28,7 +28,7 @@ QUEUE_S = 2.0  # seconds of traffic that a queue holds: nothing is lost, as in a
 GSO = 65536
 RTO = "2s"  # a full queue is no loss: the usual 200 ms would send again what waits before a slow link
 TCP = {
-    "tcp_congestion_control": "cubic",
+    "tcp_congestion_control": "reno",
     "tcp_slow_start_after_idle": "0",
     "tcp_early_retrans": "0",
     "tcp_no_metrics_save": "1",
