@@ -17,7 +17,7 @@ from simulator.clock import Clock
 from simulator.offload.machine import Machine
 
 Work = Generator[Event, object, None]
-FEW = 1e-12  # of a job's seconds: what rounding leaves over
+SAME = 1e-12  # relative: jobs that end together but for rounding
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,20 @@ class Cpu:
         self.since = now
 
     def _next(self) -> None:
-        """Plan for the first job to end; a change of the jobs before that makes the plan void."""
+        """Plan for the first jobs to end; a change of the jobs before that makes the plan void."""
         self.version += 1
         if self.left:
-            wait = max(0.0, min(self.left.values())) * len(self.left)
-            self.tiers.clock.process(self._finish(wait, self.version))
+            least = max(0.0, min(self.left.values()))
+            first = [job for job, seconds in self.left.items() if seconds <= least * (1 + SAME)]
+            self.tiers.clock.process(self._finish(first, least * len(self.left), self.version))
 
-    def _finish(self, wait: float, version: int) -> Work:
+    def _finish(self, first: list[Event], wait: float, version: int) -> Work:
+        """End the jobs that were planned to, whatever rounding on a late clock left over of them."""
         yield self.tiers.clock.timeout(wait)
         if version != self.version:
             return
         self._settle()
-        for job in [job for job, seconds in self.left.items() if seconds <= FEW]:
+        for job in first:
             del self.left[job]
             job.succeed()
         self._next()

@@ -88,6 +88,17 @@ def test_processor_sharing_is_fair_and_conserves_work():
     assert tiers.busy()["cpu"] == pytest.approx(2.25)
 
 
+def test_jobs_end_however_late_the_clock_is():
+    tiers = Tiers(load_machine("v100-32g"), {"device": 1.0, "host": 1.0}, 1)
+
+    def jobs():
+        yield tiers.clock.timeout(1e9)  # where a float's last bit is 0.1 us
+        yield tiers.all_of([tiers.start(tiers.cpu.run("update", i, 1e-8 * (i + 1))) for i in range(5)])
+
+    assert tiers.run(jobs()) == pytest.approx(1e9)
+    assert len(tiers.log) == 5
+
+
 def test_memory_refuses_what_it_does_not_hold():
     tiers = Tiers(load_machine("v100-32g"), {"device": 10.0, "host": 1.0}, 1)
     tiers.device.take(9.0)
