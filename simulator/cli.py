@@ -19,6 +19,7 @@ COMMANDS = {
     "tune": ("simulator.tune", "search for the best setting of an experiment file"),
     "report": ("simulator.report.main", "one self-contained HTML page of a run or a sweep"),
     "plan": ("simulator.planner", "will a model fit a machine, by which offloading method, how fast"),
+    "learn": ("simulator.learning.run", "train for real in simulated time: accuracy of any policy on any cluster"),
     "study": ("simulator.study", "hold the simulator against a publication, or ask for one of its cells"),
 }
 

@@ -21,6 +21,7 @@ SIMULATOR_MAY = {
     "toolkit.policies",
 }
 MPI_WORLD = {"horovod", "mpi4py"}
+LEARNING = "simulator.learning"  # the optional extra that needs torch: the one exception
 
 BLOCKED_IMPORT = """
 import importlib, pkgutil, sys
@@ -40,6 +41,7 @@ else:
 import simulator
 
 names = [m.name for m in pkgutil.walk_packages(simulator.__path__, "simulator.") if not m.name.endswith("__main__")]
+names = [name for name in names if not name.startswith("simulator.learning.")]
 for name in names:
     importlib.import_module(name)
 print(len(names))
@@ -114,7 +116,7 @@ def test_compression_and_optim_know_no_communicator():
 
 
 def test_simulator_imports_only_the_shared_part_of_toolkit():
-    files = sources("simulator")
+    files = [path for path in sources("simulator") if not inside(module_name(path), LEARNING)]
     assert breaches(files, "torch", *MPI_WORLD) == []
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
@@ -123,6 +125,14 @@ def test_simulator_imports_only_the_shared_part_of_toolkit():
         if inside(name, "toolkit") and name != "toolkit" and not any(inside(name, may) for may in SIMULATOR_MAY)
     ]
     assert wrong == []
+
+
+def test_learning_in_simulated_time_needs_no_mpi_and_nobody_needs_it():
+    files = sources("simulator")
+    extra = [path for path in files if inside(module_name(path), LEARNING)]
+    assert breaches(extra, "torch"), "it no longer imports torch: this exception would be none"
+    assert breaches(extra, *MPI_WORLD, "toolkit.comm", "toolkit.exchange", "toolkit.reducer", "toolkit.sync") == []
+    assert breaches([path for path in files if path not in extra], LEARNING) == []
 
 
 def test_simulator_imports_without_torch_horovod_and_mpi4py():

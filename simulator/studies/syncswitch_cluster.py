@@ -63,6 +63,9 @@ class PublishedCluster:
     def push(self, worker: int, now: float) -> float:
         return now
 
+    def applied(self, worker: int, now: float) -> None:
+        """Nothing is learned here."""
+
     def save(self, protocol: str, worker: int) -> float:
         if protocol == "bsp":
             return self.stalls[0]

@@ -133,6 +133,7 @@ class Asynchronous:
         found.when.append(now)
         found.seconds.append(self.idle[worker] - self.begun[worker])
         found.end = now
+        self.cluster.applied(worker, now)
         if self.save_every and len(found.who) % self.save_every == 0:
             found.saves.append(now)
             self.owed = [count + 1 for count in self.owed]

@@ -51,5 +51,8 @@ class Cluster(Protocol):
     def push(self, worker: int, now: float) -> float:
         """When a gradient that is pushed now is applied on all shards; its worker does not wait for that."""
 
+    def applied(self, worker: int, now: float) -> None:
+        """The push of a worker is in the parameters from now on: whoever pulls later gets it."""
+
     def save(self, protocol: str, worker: int) -> float:
         """Seconds for which a worker stops for a checkpoint."""

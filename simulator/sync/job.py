@@ -59,12 +59,14 @@ class Job:
         self.course = Course(tuple(phases))
         self.watch = Watch(sync, cluster.workers)
         self.now = 0.0
+        self.number = 0  # of the phase whose settings are in force
         self.story = Story()
         self.observe: Observe | None = None  # may be set: is told the times of every update
 
     def run(self) -> Story:
         """Simulate the whole run."""
         while (number := self._next()) is not None:
+            self.number = number
             self._begin(self.course.phases[number].protocol)
             if self.course.phases[number].protocol == "bsp":
                 self._synchronous(number)

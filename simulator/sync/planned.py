@@ -105,6 +105,9 @@ class PlannedCluster:
     def push(self, worker: int, now: float) -> float:
         return self.servers.push(worker, now, self._now[worker].parts)
 
+    def applied(self, worker: int, now: float) -> None:
+        """Nothing is learned here."""
+
     def save(self, protocol: str, worker: int) -> float:
         """Everybody's file under BSP; a worker's own, and the chief's of the parameters, else."""
         plan = self.plan

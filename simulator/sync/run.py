@@ -57,11 +57,15 @@ def run(plan: Plan, seed: int, sink: Sink | None = None, since: int = 0) -> tupl
     if why_not:
         raise UserError(f"[sync] policy = '{plan.experiment.sync.policy}': {why_not}")
     cluster = PlannedCluster(plan, seed)
-    phases = phases_of(plan)
-    job = Job(cluster, phases, plan.experiment.sync)
+    job = Job(cluster, phases_of(plan), plan.experiment.sync)
     if sink is not None:
         job.observe = update_spans(plan, sink, since)
-    story = job.run()
+    return folded(plan, seed, cluster, job.run())
+
+
+def folded(plan: Plan, seed: int, cluster: PlannedCluster, story: Story) -> tuple[Result, dict[str, Any]]:
+    """A finished run as `run` gives it."""
+    phases = phases_of(plan)
     times = _phases(plan, cluster, story)
     result = joined(times, seed=seed, samples=_samples(plan, phases), workers=plan.topology.workers)
     result.phases = [

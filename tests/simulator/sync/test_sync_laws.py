@@ -48,6 +48,9 @@ class FreeCluster:
     def push(self, worker, now):
         return now
 
+    def applied(self, worker, now):
+        pass
+
     def save(self, protocol, worker):
         return 5.0 if protocol == "bsp" else 3.0 if worker == 0 else 0.0
 
