@@ -10,6 +10,7 @@ exp_configs/studies/NAME.toml, or any file that is named. base.py has Cell and R
 STUDIES = {
     "ablate": "simulator.studies.ablate",
     "gemini": "simulator.studies.gemini",
+    "stellatrain": "simulator.studies.stellatrain",
     "stronghold": "simulator.studies.stronghold",
     "syncswitch": "simulator.studies.syncswitch",
 }
