@@ -12,7 +12,7 @@ from toolkit.comm import Communicator
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment, load
 from toolkit.launcher import launched_size
-from toolkit.sections.offload import refuse_in_training
+from toolkit.sections.simulated import refuse_in_training
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
