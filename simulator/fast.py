@@ -61,12 +61,16 @@ def run(plan: Plan, seed: int) -> Fold:
     fold = Fold(plan, row_of)
     start, origin = np.zeros(len(rows)), 0.0
     history: list[After] = []
+    everybody: Pace | None = None
     every, known = plan.experiment.checkpoint.every, dict[tuple[int, float, bytes, bytes], After]()
     varied = plan.compute_cv or plan.scenario.slowness.by_chance
     for number in range(plan.steps):
         step = plan.step(number)
-        pace = jitter.pace(number).of(rows)
-        key = (id(step), origin, start.tobytes(), pace.compute.tobytes() + pace.cores.tobytes())
+        now = jitter.pace(number)
+        if now is not everybody:
+            everybody, pace = now, now.of(rows)
+            paces = pace.compute.tobytes() + pace.cores.tobytes()
+        key = (id(step), origin, start.tobytes(), paces)
         after = known.get(key)
         if after is None:
             after = advance(plan, step, rows, (start, origin), pace)

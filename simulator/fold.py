@@ -33,9 +33,13 @@ class Jitter:
         self._streams = [np.random.default_rng(stream) for stream in streams]
         self._chunks: dict[int, Array] = {}
         self._even = np.ones(workers)
+        calm = not self._streams and plan.scenario.slowness.never
+        self._always = Pace(plan.slowdown, self._even) if calm else None
 
     def pace(self, step: int) -> Pace:
-        """All workers' pace in `step`."""
+        """All workers' pace in `step`; the same object in every step where it never changes."""
+        if self._always is not None:
+            return self._always
         cores = self.cores(step)
         return Pace(self.factors(step), self._even if cores is None else cores)
 

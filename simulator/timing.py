@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +67,19 @@ def exclusive(rounds: Schedule, topology: Topology) -> bool:
 def ring_seconds(kind: str, sizes: Sequence[float], topology: Topology) -> float | None:
     """Seconds of a ring where its closed form holds: equal parts, or equal hops."""
     workers = topology.workers
-    source, target = collectives.ring_pairs(workers)
-    latency, per_byte = topology.hop(source, target)
-    even = latency.min() == latency.max() and per_byte.min() == per_byte.max()
+    hops = _ring_hops(topology)
     if kind == "allreduce":
-        return float(2 * (workers - 1) * (latency + sizes[0] / workers * per_byte).max())
-    if even or min(sizes) == max(sizes):
-        return float((workers - 1) * (latency + max(sizes) * per_byte).max())
+        return 2 * (workers - 1) * max([latency + sizes[0] / workers * per_byte for latency, per_byte in hops])
+    if len(hops) == 1 or min(sizes) == max(sizes):
+        return (workers - 1) * max([latency + max(sizes) * per_byte for latency, per_byte in hops])
     return None
+
+
+@lru_cache(maxsize=64)
+def _ring_hops(topology: Topology) -> list[tuple[float, float]]:
+    """The different (latency in s, seconds per byte) of a ring's hops."""
+    latency, per_byte = topology.hop(*collectives.ring_pairs(topology.workers))
+    return sorted(set(zip(latency.tolist(), per_byte.tolist(), strict=True)))
 
 
 def crowd_seconds(messages: Round, topology: Topology) -> float | None:
@@ -91,21 +97,14 @@ def crowd_seconds(messages: Round, topology: Topology) -> float | None:
     return max(near + topology.local_latency if per_host > 1 else 0.0, far + latency)
 
 
-def closed_seconds(
-    kind: str, algorithm: str, sizes: Sequence[float], topology: Topology, alone: bool | None = None
-) -> float | None:
-    """Seconds of a collective on idle links where a closed form holds, None where messages share a link.
-
-    alone: whether its messages never share a link, if that is known.
-    """
+def closed_seconds(kind: str, algorithm: str, sizes: Sequence[float], topology: Topology) -> float | None:
+    """Seconds of a collective on idle links where a closed form holds, None where messages share a link."""
     if topology.workers == 1:
         return 0.0
     if algorithm == "parameter-server":
         phases = [crowd_seconds(messages, topology) for messages in schedule(kind, algorithm, sizes)]
         return None if None in phases else sum(seconds or 0.0 for seconds in phases)
-    if alone is None:
-        alone = exclusive(structure(kind, algorithm, topology), topology)
-    if not alone:
+    if not never_meet(kind, algorithm, topology):
         return None
     ring = ring_seconds(kind, sizes, topology) if algorithm == "ring" else None
     if ring is not None:
@@ -113,12 +112,13 @@ def closed_seconds(
     return float(idle_times(schedule(kind, algorithm, sizes, topology.workers_per_host), topology).max())
 
 
-def structure(kind: str, algorithm: str, topology: Topology) -> Schedule:
-    """Who sends to whom in a collective, whatever the sizes."""
+@lru_cache(maxsize=256)
+def never_meet(kind: str, algorithm: str, topology: Topology) -> bool:
+    """Whether no two messages of a collective can share a link, whatever their sizes."""
     workers = topology.workers
     if algorithm == "ring":  # the same in every round
-        return [Round(*collectives.ring_pairs(workers), np.ones(workers))]
-    return schedule(kind, algorithm, [1.0] * workers, topology.workers_per_host)
+        return exclusive([Round(*collectives.ring_pairs(workers), np.ones(workers))], topology)
+    return exclusive(schedule(kind, algorithm, [1.0] * workers, topology.workers_per_host), topology)
 
 
 @dataclass
@@ -133,7 +133,6 @@ class Timing:
     algorithms: dict[str, str] = field(default_factory=dict)
     _known: dict[tuple[str, tuple[float, ...]], float] = field(default_factory=dict)
     _shares: dict[str, float] = field(default_factory=dict)
-    _alone: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def algorithm(self, kind: str, size: float) -> str:
         """The algorithm in force: the one set for `kind`, or the MPI library's choice for `size` bytes."""
@@ -168,10 +167,7 @@ class Timing:
     def _collective(self, kind: str, sizes: tuple[float, ...]) -> float:
         blocks = self.full(sizes)
         algorithm = self.algorithm(kind, _volume(kind, blocks))
-        key = (kind, algorithm)
-        if self.topology.workers > 1 and key not in self._alone and algorithm != "parameter-server":
-            self._alone[key] = exclusive(structure(kind, algorithm, self.topology), self.topology)
-        closed = closed_seconds(kind, algorithm, blocks, self.topology, self._alone.get(key))
+        closed = closed_seconds(kind, algorithm, blocks, self.topology)
         return flow_seconds(self.rounds(kind, sizes), self.topology) if closed is None else closed
 
     def _lists(self, kind: str, sizes: tuple[float, ...]) -> float:

@@ -41,6 +41,11 @@ class Slowness:
         """Whether any straggler is drawn."""
         return any(row.rate > 0 for row in self.faults.straggler)
 
+    @property
+    def never(self) -> bool:
+        """Whether nobody is ever slow."""
+        return not (self.faults.slow_worker or self.faults.slow_cpu or self.by_chance)
+
     def compute(self, step: int) -> Array | None:
         """How many times as long each worker's forward and backward take, (workers,); None where all take their time.
 
