@@ -32,6 +32,7 @@ from simulator.observe import (
 )
 from simulator.paced import device_layers
 from simulator.profile import Cost, Profile
+from toolkit import registry
 from toolkit.errors import UserError
 
 BUSY = 1.2  # ratio of compute times for the same work from which the host counts as disturbed
@@ -102,6 +103,7 @@ def _with_software(profile: Profile, runs: Sequence[Run], relaxed: Sequence[floa
         merge=merge,
         optimize=optimize,
         achieved=_achieved(runs),
+        achieved_by=_achieved_by(runs),
         network=network,
         links=links,
         fits=fits,
@@ -137,6 +139,17 @@ def _achieved(runs: Sequence[Run]) -> dict[str, float]:
         if ratio is not None:
             ratios.setdefault(run.experiment.compression.name, []).append(ratio)
     return {name: float(np.mean(found)) for name, found in ratios.items()}
+
+
+def _achieved_by(runs: Sequence[Run]) -> dict[str, list[list[float]]]:
+    """The same at each density, for compressors that only aim at it and were seen at several."""
+    ratios: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        section, ratio = run.experiment.compression, achieved_density(run)
+        if ratio is not None and not registry.COMPRESSORS[section.name].exact_count:
+            ratios.setdefault(section.name, {}).setdefault(section.density, []).append(ratio)
+    rows = {name: [[d, float(np.mean(found[d]))] for d in sorted(found)] for name, found in ratios.items()}
+    return {name: table for name, table in rows.items() if len(table) > 1}
 
 
 def _costs(
@@ -237,7 +250,8 @@ def show(profile: Profile, console: Console) -> None:
             residual, n = f"{fitted['relative_residual']:.1%}", str(fitted["observations"])
             table.add_row(f"{stage} {name}", f"{constant['value']:.3g}", error, residual, n)
     for name, ratio in profile.achieved.items():
-        table.add_row(f"achieved density {name}", f"{ratio:.3f}")
+        seen = ", ".join(f"{r:.3f} at {d:g}" for d, r in profile.achieved_by.get(name, []))
+        table.add_row(f"achieved density {name}", seen or f"{ratio:.3f}")
     console.print(table)
     if not note:
         return

@@ -224,7 +224,7 @@ class Plan:
         merge_s = 0.0
         if self.experiment.exchange in LISTS:
             merge_s = self.cost("merge", profile.merge, "sparse").entry_s * self.stretch
-        ways = Ways(self.experiment, profile.achieved.get(section.name, 1.0), merge_s)
+        ways = Ways(self.experiment, profile.achieved_at(section.name, density), merge_s)
         rows = [ways.of([profile.layers[i] for i in bucket], density, busy) for bucket in self.buckets]
         self._note_shapes(density)
         compress, merge, touched = [], [], 0

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from toolkit import registry
 from toolkit.errors import UserError
 
@@ -92,7 +94,8 @@ class Profile:
     whatever the step's length (the scheduler's time slices); it holds only where workers outnumber cores. fixed_share:
     part of forward and backward at `batch_size` that a smaller batch does not save (starting operators, reading
     weights). compress and optimize are keyed by the experiment's names, merge by wire ("dense", "sparse"; entry_s per
-    entry received from all ranks together). achieved: achieved/wanted density of a compressor. network: of the measured
+    entry received from all ranks together). achieved: achieved/wanted density of a compressor, achieved_by: [density,
+    ratio] rows where runs of several densities tell more, densities ascending. network: of the measured
     host, its software costs brought to one rank a core. links: of the measured hosts to each other. fits: for each
     fitted constant its standard error, residual and number of observations.
     """
@@ -112,6 +115,7 @@ class Profile:
     merge: dict[str, Cost] = field(default_factory=dict)
     optimize: dict[str, Cost] = field(default_factory=dict)
     achieved: dict[str, float] = field(default_factory=dict)
+    achieved_by: dict[str, list[list[float]]] = field(default_factory=dict)
     network: NetworkFit | None = None
     links: LinkFit | None = None
     host: dict[str, Any] = field(default_factory=dict)
@@ -120,6 +124,14 @@ class Profile:
     def batch_factor(self, examples: Any) -> Any:
         """Time of forward and backward of a micro-batch of `examples` (a number or array) over that of `batch_size`."""
         return self.fixed_share + (1.0 - self.fixed_share) * examples / self.batch_size
+
+    def achieved_at(self, compressor: str, density: float) -> float:
+        """Achieved over wanted density: linear in the density's logarithm between those seen, the nearest beyond."""
+        rows = self.achieved_by.get(compressor)
+        if not rows:
+            return self.achieved.get(compressor, 1.0)
+        logs = [math.log(row[0]) for row in rows]
+        return float(np.interp(math.log(density), logs, [row[1] for row in rows]))
 
     @property
     def elements(self) -> int:
@@ -179,6 +191,7 @@ def from_json(document: Any, source: str) -> Profile:
         merge=_costs(content.get("merge", {}), f"{where} merge", WIRES),
         optimize=_costs(content.get("optimize", {}), f"{where} optimize", registry.OPTIMIZERS),
         achieved=_achieved(content.get("achieved", {}), f"{where} achieved"),
+        achieved_by=_achieved_by(content.get("achieved_by", {}), f"{where} achieved_by"),
         network=None if network is None else _network(network, f"{where} network"),
         links=None if links is None else _links(links, f"{where} links"),
         host=_table(content.get("host", {}), f"{where} host"),
@@ -254,6 +267,20 @@ def _achieved(value: Any, where: str) -> dict[str, float]:
     for name in _table(value, where):
         registry.check_name(f"{where} key", name, registry.COMPRESSORS)
     return {name: _number(number, f"{where}.{name}") for name, number in value.items()}
+
+
+def _achieved_by(value: Any, where: str) -> dict[str, list[list[float]]]:
+    table = {}
+    for name, rows in _table(value, where).items():
+        registry.check_name(f"{where} key", name, registry.COMPRESSORS)
+        pairs = isinstance(rows, list) and rows and all(isinstance(row, list) and len(row) == 2 for row in rows)
+        if not pairs:
+            raise UserError(f"{where}.{name} = {rows!r}: rows [density, ratio] are wanted")
+        table[name] = [[_number(number, f"{where}.{name}", above=0.0) for number in row] for row in rows]
+        densities = [row[0] for row in table[name]]
+        if densities != sorted(set(densities)):
+            raise UserError(f"{where}.{name}: densities {densities} must rise")
+    return table
 
 
 def _network(row: Any, where: str) -> NetworkFit:

@@ -6,12 +6,15 @@
     set = ["cluster.bandwidth=200 Mbit/s", "compression.name=topk"]
     fit = true                          # for `calibrate`; false, the default: held out
 
-A run whose folder already holds a result of the same experiment is kept, so that an interrupted list goes on.
+A run whose folder already holds a result of the same experiment is kept, so that an interrupted list goes on. How much
+of the processors others used meanwhile stands in its machine.json; with --max-busy SHARE, runs that were disturbed more
+than that are done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -23,7 +26,10 @@ from toolkit import registry
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment, dump, load
 from toolkit.testbed import main as testbed
+from toolkit.testbed.bystanders import Bystanders
 
+MACHINE = "machine.json"
+DISTURBED = 0.05  # share of the processors from which others are worth a word
 KEYS = {"name": str, "file": str, "set": list, "fit": bool}
 
 
@@ -69,10 +75,29 @@ def _listed(path: Path, number: int, row: dict[str, Any]) -> Listed:
     return run
 
 
-def kept(run: Listed, out: Path) -> bool:
-    """Whether `out` holds a finished run of this very experiment."""
+def kept(run: Listed, out: Path, max_busy: float = 1.0) -> bool:
+    """Whether `out` holds a finished run of this very experiment that others did not disturb more than `max_busy`."""
     config = out / "config.toml"
-    return (out / "result.json").is_file() and config.is_file() and config.read_text() == dump(run.experiment())
+    there = (out / "result.json").is_file() and config.is_file() and config.read_text() == dump(run.experiment())
+    return there and busy(out) <= max_busy
+
+
+def busy(out: Path) -> float:
+    """Share of the processors that others used during a run; 0 where it was not measured."""
+    try:
+        return float(json.loads((out / MACHINE).read_text(encoding="utf-8"))["others_share"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+
+
+def train(run: Listed, out: Path) -> int:
+    """One run on its testbed; the exit code is mpirun's."""
+    settings = [word for override in run.overrides for word in ("--set", override)]
+    others = Bystanders()
+    status = testbed.main([str(run.file), *settings, "--out", str(out), "--quiet"])
+    if status == 0:
+        (out / MACHINE).write_text(json.dumps({"others_share": round(others.share(), 4)}) + "\n", encoding="utf-8")
+    return status
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,6 +107,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("list", type=Path, help="TOML file of [[run]] tables")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run folders")
+    parser.add_argument("--max-busy", type=float, default=1.0, metavar="SHARE", help="do disturbed runs again, .05 say")
     parser.add_argument("--only", metavar="NAME", help="this run and no other")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--fitted", action="store_true", help="print the folders of the runs to calibrate from")
@@ -96,11 +122,17 @@ def main(argv: Sequence[str]) -> int:
         return 0
     for number, run in enumerate(runs, start=1):
         out = args.out / run.name
-        if kept(run, out):
+        if kept(run, out, args.max_busy):
             continue
         print(f"[{number}/{len(runs)}] {run.name}", file=sys.stderr, flush=True)
-        settings = [word for override in run.overrides for word in ("--set", override)]
-        status = testbed.main([str(run.file), *settings, "--out", str(out), "--quiet"])
+        status = train(run, out)
         if status:
             return status
+    disturbed = [run.name for run in runs if busy(args.out / run.name) > DISTURBED]
+    if disturbed:
+        print(
+            f"others used more than {DISTURBED:.0%} of the processors during {len(disturbed)} of {len(runs)} runs: "
+            f"times are too long there; on a quiet machine --max-busy {DISTURBED} does these again",
+            file=sys.stderr,
+        )
     return 0

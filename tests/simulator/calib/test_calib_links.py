@@ -176,3 +176,21 @@ def test_files_of_a_validation(paced_run, tmp_path):
     text = (tmp_path / "o.md").read_text()
     assert "**held out**, 1 runs" in text
     assert "| `b` | held out |" in text
+
+
+def test_the_achieved_density_depends_on_the_wanted_one(write_run, truth):
+    runs = []
+    for density, ratio in ((0.1, 1.0), (0.001, 0.5)):
+        truth.achieved["sidco-e"] = ratio
+        folder = write_run(truth, f"s{density}", compression={"name": "sidco-e", "density": density})
+        runs.append(load_run(folder))
+    profile = calibrate(runs)
+    assert profile.achieved_at("sidco-e", 0.1) == pytest.approx(1.0, abs=0.05)
+    assert profile.achieved_at("sidco-e", 0.01) == pytest.approx(0.75, abs=0.1)
+    assert profile.achieved_at("sidco-e", 1e-5) == profile.achieved_at("sidco-e", 0.001)
+    assert profile.achieved_at("topk", 0.1) == 1.0
+    document = json.loads(json.dumps(profile.to_json()))
+    assert from_json(document, "p") == profile
+    document["achieved_by"] = {"sidco-e": [[0.1, 1.0], [0.01, 1.0]]}
+    with pytest.raises(UserError, match="densities .* must rise"):
+        from_json(document, "p")
