@@ -141,6 +141,8 @@ class Plan:
         self.steps_per_epoch = max(1, math.ceil(longest / self.step_examples))
         self.steps = run.steps or run.epochs * self.steps_per_epoch
         self.density = DensitySchedule.of(section, self.steps_per_epoch)
+        self._settled = max(section.dense_steps, section.warmup_epochs * self.steps_per_epoch)  # no other density after
+        self._usual: Step | None = None
 
     @property
     def compute_cv(self) -> float:
@@ -182,6 +184,12 @@ class Plan:
 
     def step(self, number: int) -> Step:
         """Costs and load of one step, counted from 0."""
+        if (
+            self._usual is not None
+            and number > self._settled
+            and 0 < number % self.steps_per_epoch < self.steps_per_epoch - 1
+        ):
+            return self._usual  # what nearly every step of a long run is
         density = self.density.at(number)
         position = number % self.steps_per_epoch
         warm = number > 0 and self.density.at(number - 1) == density and position > 0
@@ -189,6 +197,8 @@ class Plan:
         key = (density, -1 if whole else position, warm or number >= self.steps_per_epoch)
         if key not in self._steps:
             self._steps[key] = self._make_step(density, position, key[2])
+        if whole and key[2] and number > self._settled:
+            self._usual = self._steps[key]
         return self._steps[key]
 
     def _make_step(self, density: float, position: int, warm: bool) -> Step:
