@@ -2,7 +2,7 @@
 
 The baseline is the experiment file itself (`--set` changes it). What is measured is the throughput, samples/s: of a
 training run; of an offloaded iteration where [offload] has a method; of an iteration with in-memory checkpoints, on the
-machines of `study gemini`, where [checkpoint] has replicas.
+machines of `study gemini`, where [checkpoint] has replicas; of `study stellatrain` on its trace where [control] is on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.table import Table
 from simulator.job import simulate
 from simulator.points import interval
 from simulator.studies.base import FOLDER, Cell, Outcome, Request
-from simulator.studies.mechanisms import MECHANISMS, MEMORY, OFFLOAD, Mechanism, room_of
+from simulator.studies.mechanisms import CONTROL, MECHANISMS, MEMORY, OFFLOAD, Mechanism, room_of
 from simulator.terminal import console
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
@@ -74,7 +74,8 @@ def ablate(request: Request) -> tuple[list[float], list[Effect]]:
     """The baseline's throughput for each seed, and every effect, the largest first."""
     experiment, seeds = request.experiment, range(request.seed, request.seed + request.keys.seeds)
     chosen = _chosen(request)
-    baseline = [throughput(experiment, seed, request.source) for seed in seeds]
+    room = room_of(experiment)
+    baseline = [throughput(experiment, seed, request.source, room) for seed in seeds]
     effects = [_effect(mechanism, experiment, baseline, seeds, request.source) for mechanism in chosen]
     return baseline, sorted(effects, key=lambda e: abs((e.factor or 1.0) - 1.0), reverse=True)
 
@@ -94,7 +95,7 @@ def _effect(mechanism: Mechanism, experiment: Experiment, baseline: list[float],
     settings = {name: value for name, value in settings.items() if value != _now(experiment, name)}
     try:
         without = experiment.replace(**changes)
-        pairs = zip([throughput(without, seed, source) for seed in seeds], baseline, strict=True)
+        pairs = zip([throughput(without, seed, source, room_of(experiment)) for seed in seeds], baseline, strict=True)
     except UserError as error:
         return Effect(mechanism.name, settings, None, 0.0, f"cannot be turned off here: {error}")
     ratios = [off / on for off, on in pairs]
@@ -110,9 +111,8 @@ def _now(experiment: Experiment, name: str) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def throughput(experiment: Experiment, seed: int, source: str) -> float:
+def throughput(experiment: Experiment, seed: int, source: str, room: str) -> float:
     """Samples a second of what the experiment file describes."""
-    room = room_of(experiment)
     if room == OFFLOAD:
         from simulator.offload.case import Case
         from simulator.offload.search import chosen
@@ -125,7 +125,20 @@ def throughput(experiment: Experiment, seed: int, source: str) -> float:
         machine = Machine()
         tokens = machine.tokens * machine.devices * experiment.cluster.hosts
         return tokens / iteration_time_s(experiment, machine, seed)
+    if room == CONTROL:
+        return _on_trace(experiment)
     return simulate(experiment, seed=seed, source=source).samples_per_s
+
+
+def _on_trace(experiment: Experiment) -> float:
+    """StellaTrain's cluster on the published trace of a WAN; its CPU's times as `study stellatrain` fits them."""
+    from simulator.pipeline import Rules
+    from simulator.studies.stellatrain_model import on_trace, pipeline_s
+
+    slow = pipeline_s(
+        experiment.compression.name == "topk", not experiment.optimizer.name.startswith("sparse-"), Rules()
+    )
+    return on_trace(experiment, "swin", adapt=experiment.control.name != "none") / slow
 
 
 def show(outcome: Outcome) -> None:

@@ -14,13 +14,13 @@ from toolkit.experiment import Experiment
 from toolkit.sections.offload import IN_MEMORY
 
 Changes = dict[str, dict[str, Any]]
-TRAINING, OFFLOAD, MEMORY = "training", "offload", "memory"
+TRAINING, OFFLOAD, MEMORY, CONTROL = "training", "offload", "memory", "control"
 LEARNING = "acts on what is learned, not on time"
 
 
 @dataclass(frozen=True)
 class Mechanism:
-    """A mechanism of a training run, of an offloaded iteration or of checkpoints in memory (`room`).
+    """A mechanism of a training run, of an offloaded iteration, of checkpoints in memory or of StellaTrain (`room`).
 
     on(experiment): whether it is used; off(experiment): the changes that take it away, in base units; note: said where
     its absence changes no time.
@@ -37,6 +37,8 @@ def room_of(experiment: Experiment) -> str:
     """What an experiment file describes, so what is simulated of it."""
     if experiment.offload.method != IN_MEMORY:
         return OFFLOAD
+    if experiment.control.name != "none":
+        return CONTROL
     return MEMORY if experiment.checkpoint.replicas > 1 else TRAINING
 
 
@@ -134,5 +136,23 @@ MECHANISMS = (
         "stragglers and slow links",
         lambda e: bool(e.faults.slow_worker or e.faults.slow_link),
         lambda e: {"faults": {"slow_worker": [], "slow_link": []}},
+    ),
+    Mechanism(
+        "adaptation to the network",
+        lambda e: e.control.name != "none",
+        lambda e: {"control": {"name": "none"}},
+        room=CONTROL,
+    ),
+    Mechanism(
+        "cache-aware selection",
+        lambda e: e.compression.name == "thresholdv16",
+        lambda e: {"compression": {"name": "topk"}},
+        room=CONTROL,
+    ),
+    Mechanism(
+        "sparse optimizer on the CPU",
+        lambda e: e.optimizer.name.startswith("sparse-"),
+        lambda e: {"optimizer": {"name": e.optimizer.name.removeprefix("sparse-"), "lazy_decay": False}},
+        room=CONTROL,
     ),
 )

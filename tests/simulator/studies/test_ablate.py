@@ -102,3 +102,17 @@ def test_the_quickstart_is_the_default_and_its_tornado_is_drawn(tmp_path, capsys
     assert main(["study", "ablate", "--set", "study.seeds=1", "--set", "run.steps=5", "--plot", str(plot)]) == 0
     assert plot.stat().st_size > 10_000
     assert "one mechanism off at a time" in capsys.readouterr().out
+
+
+def test_stellatrains_mechanisms_are_its_studys():
+    rows = {row["mechanism"]: row["factor"] for row in ablate_of(ROOT / "exp_configs" / "studies" / "stellatrain.toml")}
+    assert rows["cache-aware selection"] == pytest.approx(0.887, rel=0.03)
+    assert rows["sparse optimizer on the CPU"] == pytest.approx(0.827, rel=0.03)
+    assert rows["adaptation to the network"] == pytest.approx(1.0, abs=0.05)
+
+
+def ablate_of(file):
+    from simulator.studies import ablate as module
+    from simulator.studies.base import request
+
+    return [vars(effect) for effect in module.ablate(request(module, "ablate", [], None, str(file)))[1]]
