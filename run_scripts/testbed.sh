@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Train on an emulated cluster: hosts are network namespaces with shaped links, mpirun is the real one and talks TCP.
 #
-#   run_scripts/testbed.sh [--hosts N] [--workers-per-host W] [--rate R] [--latency L] -- EXPERIMENT [train arguments]
+#   run_scripts/testbed.sh [--hosts N] [--workers-per-host W] [--rate R] [--latency L] [--timeout T] \
+#       -- EXPERIMENT [train arguments]
 #   run_scripts/testbed.sh --hosts 3 --rate "200 Mbit/s" -- exp_configs/quickstart.toml --out runs/three-hosts
 #
 # Whatever is not given is taken from the experiment's own [cluster]; [faults] slow_link makes a host's link slower, and

@@ -107,3 +107,13 @@ def test_an_interrupted_run_leaves_nothing(start, number):
     assert not left(process.pid)
     assert ranks
     assert not [pid for pid in ranks if runs(pid)]
+
+
+def test_a_run_over_its_time_is_ended(start):
+    process = start("--timeout", "3 s", train=("--set", "run.steps=100000"))
+    _, errors = process.communicate(timeout=60)
+    if process.returncode == 3:
+        pytest.skip(errors)
+    assert process.returncode == 124
+    assert "ended after 3 s" in errors
+    assert not left(process.pid)

@@ -29,6 +29,7 @@ from toolkit.testbed import main as testbed
 from toolkit.testbed.bystanders import Bystanders
 
 MACHINE = "machine.json"
+TIMEOUT = "5 min"  # a run takes seconds; one that hangs must not hold the list
 DISTURBED = 0.05  # share of the processors from which others are worth a word
 KEYS = {"name": str, "file": str, "set": list, "fit": bool}
 
@@ -94,7 +95,7 @@ def train(run: Listed, out: Path) -> int:
     """One run on its testbed; the exit code is mpirun's."""
     settings = [word for override in run.overrides for word in ("--set", override)]
     others = Bystanders()
-    status = testbed.main([str(run.file), *settings, "--out", str(out), "--quiet"])
+    status = testbed.main(["--timeout", TIMEOUT, "--", str(run.file), *settings, "--out", str(out), "--quiet"])
     if status == 0:
         (out / MACHINE).write_text(json.dumps({"others_share": round(others.share(), 4)}) + "\n", encoding="utf-8")
     return status

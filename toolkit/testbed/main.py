@@ -25,6 +25,7 @@ from toolkit.testbed.hosts import Link, Refused, Testbed
 from toolkit.testbed.launch import mpirun_command
 
 REFUSED = 3  # exit code where the system does not let us
+TIMED_OUT = 124
 INTERRUPTED = 128
 NOT_EMULATED = ("slow_cpu", "added_latency", "link_trace", "traffic", "failures_per_day")
 SCRIPTS = Path(__file__).resolve().parents[2] / "run_scripts"
@@ -49,13 +50,16 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers-per-host", type=int, metavar="W", help="default: the file's, usually 1")
     parser.add_argument("--rate", metavar="R", help='rate of every link, "200 Mbit/s" (default: the file\'s bandwidth)')
     parser.add_argument("--latency", metavar="L", help='one-way latency to add, "5 ms"; wants the kernel\'s netem')
+    parser.add_argument(
+        "--timeout", metavar="T", help='end a run that takes longer, "5 min"; the exit code is then 124'
+    )
     parser.add_argument("file", metavar="EXPERIMENT", help="experiment file (TOML)")
     parser.add_argument("train", nargs=argparse.REMAINDER, help="arguments of 'python -m toolkit train'")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Build the cluster, train on it, remove it. The exit code is mpirun's; 3 where the system refuses."""
+    """Build the cluster, train on it, remove it. Returns mpirun's exit code; 3 where the system refuses, 124 too late."""
     args = arguments(argv)
     overrides = cluster_overrides(args)
     experiment = load(args.file, [*overrides, *given_overrides(args.train)])
@@ -125,6 +129,7 @@ def on_testbed(
     args: argparse.Namespace, experiment: Experiment, links: Sequence[Link], overrides: Sequence[str]
 ) -> int:
     """Train on freshly made hosts; whatever happens, they are gone afterwards."""
+    limit = units.parse("time", args.timeout, "--timeout") if args.timeout else None
     settings = [word for override in overrides for word in ("--set", override)]
     train = [sys.executable, "-m", "toolkit", "train", args.file, *settings, *args.train]
     catch_signals()
@@ -134,7 +139,11 @@ def on_testbed(
         inside = ["ip", "netns", "exec", testbed.switch, str(SCRIPTS / "mpirun.sh"), *command]
         process = subprocess.Popen([*inside, *train], env=environment, start_new_session=True)
         try:
-            return process.wait()
+            return process.wait(limit)
+        except subprocess.TimeoutExpired:
+            print(f"testbed: ended after {args.timeout}", file=sys.stderr)
+            end(process)
+            return TIMED_OUT
         except BaseException:
             end(process)
             raise
