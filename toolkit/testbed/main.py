@@ -59,7 +59,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Build the cluster, train on it, remove it. Returns mpirun's exit code; 3 where the system refuses, 124 too late."""
+    """Build the cluster, train on it, remove it: mpirun's exit code, 3 where the system refuses, 124 too late."""
     args = arguments(argv)
     overrides = cluster_overrides(args)
     experiment = load(args.file, [*overrides, *given_overrides(args.train)])
