@@ -79,6 +79,7 @@ def failures(faults: FaultsSection, seed: int) -> Iterator[tuple[float, bool, in
 def suffer(course: Course, faults: FaultsSection, fetch: float, seed: int) -> Outcome:
     """Fold failures into a run; fetch: seconds to read a checkpoint. Raises UserError where the run never ends."""
     outcome, begun, position, ready = Outcome(), 0.0, 0.0, 0.0  # since when it runs on, from where, or is down until
+    replaced = 0.0  # when the last failed machine has its replacement
     for time, software, machines in failures(faults, seed):
         if time >= begun + course.total - position:
             break
@@ -92,9 +93,11 @@ def suffer(course: Course, faults: FaultsSection, fetch: float, seed: int) -> Ou
             lost = reached - kept
         outcome.lost += lost
         outcome.down -= max(0.0, ready - time)  # a recovery that this failure interrupts
-        wait = faults.detect + faults.restart + fetch
-        if machines and not machines <= faults.standbys:
-            wait += faults.replace
+        known = time + faults.detect
+        if machines > faults.standbys:
+            replaced = known + faults.replace
+        # a failure during a recovery starts it anew, but what was to be replaced is still awaited
+        wait = max(known, replaced) - time + faults.restart + fetch
         outcome.down += wait
         begun, position, ready = time + wait, kept, time + wait
         _note(outcome, course, (time, software, machines), lost, kept, ready)

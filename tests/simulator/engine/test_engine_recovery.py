@@ -58,6 +58,12 @@ def test_a_failure_during_a_recovery_starts_it_anew():
     assert outcome.total == pytest.approx(11.5 + 2.5 + 7.0)
 
 
+def test_a_failure_of_software_does_not_bring_the_awaited_machine():
+    alone = suffer(COURSE, faults((6.0, "hardware")), 0.0, 1)
+    both = suffer(COURSE, faults((6.0, "hardware"), (6.0, "software")), 0.0, 1)
+    assert both.total == alone.total
+
+
 @settings(deadline=None, max_examples=80)
 @given(
     st.lists(st.floats(0.1, 2.0), min_size=1, max_size=20),
