@@ -38,7 +38,7 @@ class Cycle:
     def of(cls, topology: Topology, cycle_time: float, call_s: float = 0.0, coordinate_s: float = 0.0) -> Cycle:
         latency = topology.latency if topology.hosts > 1 else topology.local_latency
         depth = math.ceil(math.log2(topology.workers)) if topology.workers > 1 else 0
-        tree = depth * latency + _detour(topology)
+        tree = depth * (latency + topology.overhead) + _detour(topology)
         return cls(max(cycle_time, tree), tree, call_s, coordinate_s)
 
     def tick(self, origin: float, ready: float) -> float:

@@ -20,56 +20,15 @@ from numpy.typing import NDArray
 from simpy.events import Event
 
 from simulator.clock import LATE, Clock
+from simulator.fairness import few_max_min, max_min
 from simulator.star import LEAST, Star
-from simulator.topology import Fabric, Route, Topology
+from simulator.topology import Route, Topology
 
-__all__ = ["Fabric", "Flow", "Network", "Route", "Topology", "few_max_min", "max_min"]
+__all__ = ["Carried", "Flow", "Network", "Route", "Topology"]
 
 FEW = 40  # flows up to which plain numbers are faster than arrays
 INFINITE = float("inf")
 Carried = tuple[Route, float, float, float]  # links, began, ended, bytes
-
-
-def max_min(routes: NDArray[np.int64], capacity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Max-min fair rates, bytes/s.
-
-    routes: (flows, most links of one) link numbers, -1 where a flow has fewer; capacity: (links,) bytes/s. Progressive
-    filling: the most contended link fixes the rate of its flows, then the rest is shared again.
-    """
-    rates = np.zeros(len(routes))
-    left = np.append(capacity.astype(float), INFINITE)  # the last link, that of -1, is never full
-    open_flows = np.ones(len(routes), dtype=bool)
-    while open_flows.any():
-        load = np.bincount(routes[open_flows].ravel() % len(left), minlength=len(left))
-        share = np.full(len(left), INFINITE)
-        np.divide(left, load, out=share, where=load > 0)
-        level = share.min()
-        fixed = open_flows & (share <= level * (1 + 1e-12))[routes].any(axis=1)
-        rates[fixed] = level
-        left -= level * np.bincount(routes[fixed].ravel() % len(left), minlength=len(left))
-        open_flows &= ~fixed
-    return rates
-
-
-def few_max_min(routes: Sequence[Route], capacity: list[float]) -> list[float]:
-    """The same as `max_min` for a few flows, without the cost of arrays."""
-    load: dict[int, int] = {}
-    for route in routes:
-        for link in route:
-            load[link] = load.get(link, 0) + 1
-    left = {link: capacity[link] for link in load}
-    rates, unfixed = [0.0] * len(routes), list(range(len(routes)))
-    while unfixed:
-        level = min(left[link] / number for link, number in load.items() if number)
-        full = {link for link, number in load.items() if number and left[link] / number <= level * (1 + 1e-12)}
-        fixed = [i for i in unfixed if not full.isdisjoint(routes[i])]
-        for i in fixed:
-            rates[i] = level
-            for link in routes[i]:
-                left[link] -= level
-                load[link] -= 1
-        unfixed = [i for i in unfixed if full.isdisjoint(routes[i])]
-    return rates
 
 
 @dataclass(eq=False, slots=True)

@@ -91,7 +91,11 @@ class Play:
             network.later(network.clock.now + network.latency_of(source, target), arrived)
             self._one_less(source)
 
-        network.start(network.topology.route(source, target), message.size, sent)
+        route, overhead = network.topology.route(source, target), network.topology.overhead
+        if overhead > 0:
+            network.later(network.clock.now + overhead, lambda: network.start(route, message.size, sent))
+        else:
+            network.start(route, message.size, sent)
 
     def _one_less(self, rank: int) -> None:
         self._open[rank] -= 1

@@ -28,7 +28,7 @@ def idle_times(rounds: Schedule, topology: Topology) -> NDArray[np.float64]:
     reached = np.zeros(topology.workers)
     for messages in rounds:
         latency, per_byte = topology.hop(messages.source, messages.target)
-        start = np.maximum(reached[messages.source], reached[messages.target])
+        start = np.maximum(reached[messages.source], reached[messages.target]) + topology.overhead
         sent = start + messages.size * per_byte
         after = reached.copy()
         np.maximum.at(after, messages.source, sent)
@@ -77,9 +77,9 @@ def ring_seconds(kind: str, sizes: Sequence[float], topology: Topology) -> float
 
 @lru_cache(maxsize=64)
 def _ring_hops(topology: Topology) -> list[tuple[float, float]]:
-    """The different (latency in s, seconds per byte) of a ring's hops."""
+    """The different (latency and overhead in s, seconds per byte) of a ring's hops."""
     latency, per_byte = topology.hop(*collectives.ring_pairs(topology.workers))
-    return sorted(set(zip(latency.tolist(), per_byte.tolist(), strict=True)))
+    return sorted(set(zip((latency + topology.overhead).tolist(), per_byte.tolist(), strict=True)))
 
 
 def crowd_seconds(messages: Round, topology: Topology) -> float | None:
@@ -89,12 +89,12 @@ def crowd_seconds(messages: Round, topology: Topology) -> float | None:
     size = float(messages.size[0])
     if not simple or (messages.size != size).any() or (topology.host_latencies and rates.min() != rates.max()):
         return None
-    latency = float(topology.latencies(messages.source, messages.target).max())
+    latency = float(topology.latencies(messages.source, messages.target).max()) + topology.overhead
     near = (per_host - 1) * size / topology.local_bandwidth
     if topology.hosts == 1:
         return near + latency
     far = per_host * (topology.workers - per_host) * size / float(rates.min())
-    return max(near + topology.local_latency if per_host > 1 else 0.0, far + latency)
+    return max(near + topology.local_latency + topology.overhead if per_host > 1 else 0.0, far + latency)
 
 
 def closed_seconds(kind: str, algorithm: str, sizes: Sequence[float], topology: Topology) -> float | None:

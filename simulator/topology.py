@@ -47,7 +47,8 @@ class Fabric:
 class Topology:
     """Workers on hosts, filled in order. bandwidth and local_bandwidth in bytes/s each direction, latencies in s.
 
-    host_bandwidths: of each host's link, where they differ. host_latencies: added to each message of a host.
+    host_bandwidths: of each host's link, where they differ. host_latencies: added to each message of a host. overhead:
+    seconds from when a message may start until its first byte leaves.
     """
 
     workers: int
@@ -59,6 +60,7 @@ class Topology:
     host_bandwidths: tuple[float, ...] = ()
     host_latencies: tuple[float, ...] = ()
     fabric: Fabric = field(default_factory=Fabric)
+    overhead: float = 0.0
 
     @classmethod
     def of(cls, cluster: ClusterSection) -> Topology:
@@ -70,6 +72,7 @@ class Topology:
             cluster.local_bandwidth,
             cluster.local_latency,
             fabric=Fabric.of(cluster),
+            overhead=cluster.message_overhead,
         )
 
     @cached_property

@@ -20,6 +20,7 @@ class ClusterSection:
     latency: float = key("50 us", "one-way latency between two hosts", unit="time", low=0.0)
     local_bandwidth: float = key("5 GB/s", "rate between two workers of one host", unit="rate", above=0.0)
     local_latency: float = key("5 us", "latency between two workers of one host", unit="time", low=0.0)
+    message_overhead: float = key("0 s", "simulated: software's time before a message leaves", unit="time", low=0.0)
     cycle_time: float = key("1 ms", "Horovod's cycle: how often it looks for ready tensors", unit="time", above=0.0)
     cpu_sharing: str = key(
         "stretch", "simulated workers that outnumber cores: all work takes longer, or as it comes", choices=SHARING

@@ -72,6 +72,7 @@ def test_closed_forms_agree_with_flows(which, workers, per_host, data):
     fabric = data.draw(st.sampled_from(FABRICS))
     slow = data.draw(st.sampled_from([(), (0,), (0, 2)]))
     topology = Topology(workers, min(workers, per_host), BANDWIDTH, LATENCY, 5e8, 5e-6, fabric=fabric)
+    topology = dataclasses.replace(topology, overhead=data.draw(st.sampled_from([0.0, 2e-5])))
     if slow and max(slow) < topology.hosts:
         rates = tuple(BANDWIDTH / (3 if host in slow else 1) for host in range(topology.hosts))
         topology = dataclasses.replace(topology, host_bandwidths=rates)
@@ -226,6 +227,7 @@ def test_exchanges_of_lists_take_the_time_of_their_flows(kind, workers, per_host
         lists[-1] = 4.0  # a worker without examples
     fixed = (1e-4,) if kind == "gtopk" else (1e-4, 4.0 * workers, 516.0, 900.0)
     topology = Topology(workers, min(workers, per_host), BANDWIDTH, LATENCY, 5e8, 5e-6, fabric=fabric)
+    topology = dataclasses.replace(topology, overhead=data.draw(st.sampled_from([0.0, 2e-5])))
     sizes = (*fixed, *lists)
     expected = flow_seconds(c.lists(kind, workers, sizes), topology)
     assert Timing(topology).seconds(kind, sizes) == pytest.approx(expected, rel=1e-9)

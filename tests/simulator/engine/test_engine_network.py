@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from simpy.events import AllOf
 
 from simulator.clock import Clock
-from simulator.network import FEW, Network, few_max_min, max_min
+from simulator.fairness import few_max_min, max_min
+from simulator.network import FEW, Network
 from simulator.star import LEAST
 from simulator.topology import Topology
 
