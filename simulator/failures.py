@@ -167,16 +167,17 @@ class Job:
     def _recover(self) -> Generator[Event, object, float]:
         """From a failure to training again, through whatever fails meanwhile; the work that it resumes from."""
         began = float(self.clock.now)
-        need_new = False
+        need_new, replaced = False, 0.0  # whether a machine failed; when the last one has its replacement
         while True:
             software = bool(self.kinds.random() < self.faults.software_share)
             failed = self._strike(software)
             self.report.failures += 1
             need_new = need_new or not software
             tier, fetch = self._source()
-            wait = self.faults.detect + fetch + self.faults.restart
-            if need_new and not self._standby(len(failed)):
-                wait += self.faults.replace
+            known = float(self.clock.now) + self.faults.detect
+            if not software and not self._standby(len(failed)):
+                replaced = known + self.faults.replace
+            wait = max(known, replaced) - float(self.clock.now) + fetch + self.faults.restart
             self._note(software, failed, tier)
             self.failure = self._next_failure()
             ready = self.clock.timeout(wait)

@@ -46,7 +46,7 @@ def read_section(kind: type, content: dict[str, Any], where: str, *, base_units:
     values = {}
     for name, value in content.items():
         if name not in fields:
-            allowed = f"known keys are {', '.join(fields)}" if fields else "this section has no keys yet"
+            allowed = f"known keys are {', '.join(fields)}" if fields else "there are none here"
             raise UserError(f"{where} {name} = {value!r}: unknown key{registry.nearest(name, fields)}; {allowed}")
         kind_of_row = fields[name].metadata["table"]
         if kind_of_row:

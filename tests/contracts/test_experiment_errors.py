@@ -147,12 +147,6 @@ def test_a_misspelt_key_names_the_nearest(write: Write, section: str, spec: data
     assert all(known.name in text for known in dataclasses.fields(SECTIONS[section]))
 
 
-@pytest.mark.parametrize("section", [name for name, kind in SECTIONS.items() if not dataclasses.fields(kind)])
-def test_a_section_without_keys_says_so(write: Write, section: str) -> None:
-    path = write(f"[{section}]\nwindow = 3\n")
-    assert message(path) == f"{path}: [{section}] window = 3: unknown key; this section has no keys yet"
-
-
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_misspelt_section_names_the_nearest(write: Write, section: str) -> None:
     path = write(f"[{section}x]\n")
