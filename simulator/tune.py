@@ -9,6 +9,7 @@ differences. A search that is interrupted and started again takes its points fro
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from toolkit.errors import UserError
 from toolkit.experiment import dump
 
 SHOWN = 10
+SWITCH = "sync.switch_at=search"
+LEARNS = "simulator.learning.search"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="OUT.toml", help="write the recommended experiment file")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write trials and recommendation")
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="objective over the trials and over each key")
+    switch = parser.add_argument_group(f"--over {SWITCH}: Sync-Switch's binary search, learning in simulated time")
+    switch.add_argument("--runs", type=int, default=5, help="runs of each setting (default: 5)")
+    switch.add_argument("--settings", type=int, default=5, help="settings to try (default: 5)")
+    switch.add_argument("--tolerance", type=float, default=0.01, help="accuracy below BSP's that is good enough")
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.over == [SWITCH]:
+        status: int = importlib.import_module(LEARNS).main(args)  # needs torch, nothing else here does
+        return status
     if args.trials < 1 or args.samples < 1 or not args.price > 0:
         raise UserError(f"--trials {args.trials} --samples {args.samples} --price {args.price}: positive are wanted")
     base, axes = Base.of(args), [space.axis(text) for text in args.over]

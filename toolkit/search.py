@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
             print(f"switch_at = {request.share:g}, run {request.run + 1} of {search.runs}: ", end="")
             print(f"{args.metric} {abs(quality):.4f} in {seconds:.2f} s", flush=True)
     if comm.rank == 0:
-        print(summary(search, args.metric))
+        print(search.summary(args.metric))
     comm.close()
     return 0
 
@@ -134,7 +134,7 @@ class Book:
 
     def write(self, search: SwitchSearch) -> None:
         """Whole or not at all."""
-        content = {**self.same, "state": search.to_json(), "found": found(search)}
+        content = {**self.same, "state": search.to_json(), "found": search.found()}
         part = self.path.with_name(self.path.name + ".part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,36 +142,3 @@ class Book:
             os.replace(part, self.path)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
-
-
-def found(search: SwitchSearch) -> dict[str, Any] | None:
-    """The answer so far; None before BSP itself was run often enough."""
-    if len(search.trials[0].outcomes) < search.runs:
-        return None
-    even = search.break_even
-    return {
-        "complete": search.request is None,
-        "switch_at": search.best.share,
-        "relative_time": search.relative_time,
-        "cost_bsp_runs": search.cost,
-        "break_even_recurrences": even if math.isfinite(even) else None,
-    }
-
-
-def summary(search: SwitchSearch, metric: str) -> str:
-    """The settings tried, the answer, and when the search has paid."""
-    answer = found(search)
-    if answer is None:
-        return f"{len(search.trials[0].outcomes)} of {search.runs} runs of BSP are there; call again to go on"
-    lines = [f"switch_at   {metric:>8}  time/BSP  good enough"]
-    for trial in search.trials:
-        if len(trial.outcomes) == search.runs:
-            good = "target" if trial is search.trials[0] else "yes" if search.good(trial) else "no"
-            relative = trial.seconds / search.trials[0].seconds
-            lines.append(f"{trial.share:<10.6g}  {abs(trial.quality):8.4f}  {relative:8.3f}  {good}")
-    end = "" if answer["complete"] else ", so far: call again to go on"
-    lines.append(f"found: [sync] switch_at = {answer['switch_at']:g}{end}")
-    even = answer["break_even_recurrences"]
-    pays = "never pays" if even is None else f"has paid after {math.ceil(even)} recurrences of the job"
-    lines.append(f"the search cost {answer['cost_bsp_runs']:.1f} BSP runs and {pays}")
-    return "\n".join(lines)

@@ -15,6 +15,7 @@ from scipy.stats import t as student
 from simulator.clusters import load_on
 from simulator.learning.cluster import LearningCluster
 from simulator.learning.merging import finite
+from simulator.learning.profile import profile_of
 from simulator.output import write_json
 from simulator.plan import Plan, build
 from simulator.profile import Profile
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="experiment file (TOML)")
     parser.add_argument("--cluster", metavar="FILE", help="on the cluster of this file (exp_configs/clusters/)")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
-    parser.add_argument("--profile", help="measured costs, as 'calibrate' writes them (default: derived from FLOPs)")
+    parser.add_argument(
+        "--profile", help="measured costs, as 'calibrate' writes them (default: from the network's FLOPs)"
+    )
     parser.add_argument("--scenario", metavar="FILE", help="what goes wrong, besides [faults] (exp_configs/scenarios/)")
     parser.add_argument("--seeds", type=int, default=1, help="runs, with seeds from [run] seed on")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results, one a seed")
@@ -46,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
     results = []
     for seed in range(experiment.run.seed, experiment.run.seed + args.seeds):
         own = experiment.replace(run={"seed": seed})
-        results.append(learn(own, build(own, profile, source=args.file), args.file))
+        plan = build(own, profile or profile_of(own, args.file), source=args.file)
+        results.append(learn(own, plan, args.file))
     if args.json:
         write_json(args.json, {"schema": "sandtable-learned/1", "runs": results})
     if args.plot:

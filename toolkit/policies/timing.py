@@ -117,6 +117,36 @@ class SwitchSearch:
         saved = 1.0 - self.relative_time
         return self.cost / saved if saved > 0 else math.inf
 
+    def found(self) -> dict[str, Any] | None:
+        """The answer so far, as plain data; None before BSP itself was run often enough."""
+        if len(self.trials[0].outcomes) < self.runs:
+            return None
+        return {
+            "complete": self.request is None,
+            "switch_at": self.best.share,
+            "relative_time": self.relative_time,
+            "cost_bsp_runs": self.cost,
+            "break_even_recurrences": self.break_even if math.isfinite(self.break_even) else None,
+        }
+
+    def summary(self, metric: str) -> str:
+        """For people: the settings tried, the answer, and when the search has paid."""
+        answer = self.found()
+        if answer is None:
+            return f"{len(self.trials[0].outcomes)} of {self.runs} runs of BSP are there; call again to go on"
+        lines = [f"switch_at   {metric:>8}  time/BSP  good enough"]
+        for trial in self.trials:
+            if len(trial.outcomes) == self.runs:
+                good = "target" if trial is self.trials[0] else "yes" if self.good(trial) else "no"
+                relative = trial.seconds / self.trials[0].seconds
+                lines.append(f"{trial.share:<10.6g}  {abs(trial.quality):8.4f}  {relative:8.3f}  {good}")
+        end = "" if answer["complete"] else ", so far: call again to go on"
+        lines.append(f"found: [sync] switch_at = {answer['switch_at']:g}{end}")
+        even = answer["break_even_recurrences"]
+        pays = "never pays" if even is None else f"has paid after {math.ceil(even)} recurrences of the job"
+        lines.append(f"the search cost {answer['cost_bsp_runs']:.1f} BSP runs and {pays}")
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """The state as plain data; `from_json` goes on from it."""
         trials = [

@@ -1,5 +1,7 @@
 """Learning in simulated time: BSP is large-batch SGD, one worker is one worker, staleness is felt, runs repeat."""
 
+import json
+
 import pytest
 
 from toolkit.errors import UserError
@@ -104,3 +106,29 @@ def test_runs_repeat_and_seeds_differ(learned):
 def test_what_it_does_not_know_is_refused(learned, sections, message):
     with pytest.raises(UserError, match=message):
         learned(**sections)
+
+
+def test_the_command_line_learns_with_a_network_of_any_size(tmp_path, capsys):
+    from simulator.cli import main
+
+    out, plot = tmp_path / "out.json", tmp_path / "out.png"
+    asked = ["learn", "tests/parallel/small.toml", "--set", "sync.policy=asp", "--seeds", "2"]
+    assert main([*asked, "--json", str(out), "--plot", str(plot)]) == 0
+    assert "4 virtual workers" in capsys.readouterr().out
+    runs = json.loads(out.read_text())["runs"]
+    assert [run["seed"] for run in runs] == [1, 2]
+    assert runs[0]["training"]["parameters"] == 3498 - 32
+    assert plot.stat().st_size > 5000
+
+
+def test_tune_searches_the_switch(tmp_path, capsys):
+    from simulator.cli import main
+
+    out = tmp_path / "out.json"
+    asked = ["tune", "tests/parallel/small.toml", "--over", "sync.switch_at=search", "--json", str(out)]
+    assert main([*asked, "--runs", "2", "--settings", "3", "--tolerance", "1.0"]) == 0
+    assert "found: [sync] switch_at = 0.125" in capsys.readouterr().out
+    book = json.loads(out.read_text())
+    assert [trial["share"] for trial in book["state"]["trials"]] == [1.0, 0.5, 0.25, 0.125]
+    seconds = [sum(time for _, time in trial["outcomes"]) / 2 for trial in book["state"]["trials"]]
+    assert book["found"]["cost_bsp_runs"] == pytest.approx(2 * sum(seconds) / seconds[0])
