@@ -93,11 +93,11 @@ def _values(part: str, text: str) -> list[str]:
 def _simulate(base: Base, path: Path | None, grid: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
     names = list(grid[0])
     known = _read(path, names) | _read(_part(path), names) if path else {}
+    experiments = [base.experiment(point) for point in grid]  # a bad value is refused before anything is written
     errors = Console(stderr=True)
     with _Writer(path, names) as writer, Progress(console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("simulating", total=len(grid))
-        for point in grid:
-            experiment = base.experiment(point)
+        for point, experiment in zip(grid, experiments, strict=True):
             mark = base.mark(experiment)
             row = known.get(mark)
             if row is None:

@@ -300,3 +300,10 @@ def test_a_knob_that_turns_nothing_is_named(files, capsys):
     said = ["no effect: compression.stages=3 changes nothing", "no effect: cluster.site_latency=1 s changes nothing"]
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("no effect")] == said
     assert json.loads((files / "r.json").read_text())["simulation"]["without_effect"] == said
+
+
+def test_a_bad_value_anywhere_in_a_grid_leaves_no_file(files, capsys):
+    csv = files / "bad.csv"
+    assert sweep(files, "--over", "compression.name=none,topk,topq", "--csv", csv) == 2
+    assert "did you mean 'topk'?" in capsys.readouterr().err
+    assert list(files.glob("bad.csv*")) == []
