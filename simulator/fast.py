@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from simulator.fold import Fold, Jitter, Outcome, outcome
 from simulator.horovod import serve
-from simulator.plan import Plan, Step
+from simulator.plan import Plan
+from simulator.stepcosts import Step
 from simulator.worker import Array, Pace, begin_in_wait, finish, launch
 
 

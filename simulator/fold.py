@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.plan import Plan, Step
+from simulator.plan import Plan
+from simulator.stepcosts import Step
 from simulator.worker import Finish, Pace, Rows
 from toolkit.trace import RankSteps
 

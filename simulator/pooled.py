@@ -15,9 +15,10 @@ from simpy.events import AllOf, Event
 
 from simulator.engine import Board, Engine, Waiting
 from simulator.fold import Outcome
-from simulator.plan import Plan, Step
+from simulator.plan import Plan
 from simulator.pool import Pool
 from simulator.spans import Sink
+from simulator.stepcosts import Step
 from simulator.worker import Pace
 from toolkit.trace import Span
 

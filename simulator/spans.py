@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from simulator.network import Carried
-from simulator.plan import Plan, Step
+from simulator.plan import Plan
+from simulator.stepcosts import Step
 from simulator.worker import Finish, Launches, Pace, waiting
 from toolkit.trace import Span
 

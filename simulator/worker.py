@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.plan import Plan, Step
+from simulator.plan import Plan
+from simulator.stepcosts import Step
 
 Array = NDArray[np.float64]
 Rows = slice | NDArray[np.int64]

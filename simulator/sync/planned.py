@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from simulator import fast
 from simulator.fold import Fold, Jitter
-from simulator.plan import Load, Plan, Step, StepCosts
+from simulator.plan import Plan
+from simulator.stepcosts import Load, Step, StepCosts
 from simulator.sync.cluster import BarrierStep
 from simulator.sync.jitter import WorkerJitter
 from simulator.sync.servers import Parts, Servers

@@ -33,6 +33,8 @@ def refusal(plan: Plan) -> str | None:
     barriers = any(phase.protocol == "bsp" for phase in phases_of(plan))
     if plan.scenario.traces or plan.scenario.traffic:
         return "links that change their rate or carry other traffic are simulated under policy = 'bsp' alone"
+    if plan.pooled:
+        return "[cluster] cpu_sharing = 'processor' is simulated under policy = 'bsp' alone"
     if barriers and plan.contended:
         return "latencies that come and go are simulated under policy = 'bsp', 'asp' or 'ssp', not across a switch"
     if barriers and plan.mixed_step() is not None:
