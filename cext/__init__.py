@@ -44,6 +44,7 @@ __all__ = [
     "delta_encode",
     "delta_size",
     "gather",
+    "huge_pages",
     "max_abs",
     "merge_sorted",
     "moments",
@@ -294,6 +295,12 @@ def sparse_adam(
     """One Adam step on the listed places only, on all without `indices`; see cext.reference.sparse_adam."""
     numbers = (step, lr, beta1, beta2, epsilon, weight_decay, decoupled, threads)
     _kernels.sparse_adam(parameters, moments, updates, indices, values, *numbers)
+
+
+def huge_pages(x: Vector) -> bool:
+    """Asks for huge pages behind x, which keeps what it holds; whether it has them now. Scattered access gains."""
+    huge: bool = _kernels.huge_pages(x)
+    return huge
 
 
 if os.environ.get("SANDTABLE_SIMD"):

@@ -1,6 +1,7 @@
 /* cext._kernels, fourth part: the sparse optimizers. */
 #include "module_lists.h"
 #include "optim.h"
+#include "pages.h"
 
 #define METHOD(name) static PyObject *py_##name(PyObject *module, PyObject *const *args, Py_ssize_t count)
 #define OPEN(name, wanted)                                                                                             \
@@ -141,10 +142,24 @@ METHOD(sparse_adam) {
   return outcome(&call, &list, n, refusal, NULL);
 }
 
+METHOD(huge_pages) {
+  OPEN(huge_pages, 1);
+  Py_buffer view;
+  bool huge;
+  if (PyObject_GetBuffer(args[0], &view, PyBUF_WRITABLE) != 0)
+    return NULL;
+  Py_BEGIN_ALLOW_THREADS;
+  huge = ask_huge_pages(view.buf, view.len);
+  Py_END_ALLOW_THREADS;
+  PyBuffer_Release(&view);
+  return PyBool_FromLong(huge);
+}
+
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef optim_methods[] = {
     ENTRY(sparse_sgd),
     ENTRY(sparse_adam),
+    ENTRY(huge_pages),
     {NULL, NULL, 0, NULL},
 };

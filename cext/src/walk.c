@@ -7,7 +7,7 @@ enum {
   SMALLEST = 1024,    /* entries a chunk: small ones share a short list evenly, */
   LARGEST = 65536,    /* large ones let the processor's own prefetching run */
   STRETCHED = 3,      /* places a listed one, up to which its stretch is worked on: measured break-even */
-  USEFUL = 8192,      /* entries that are worth a thread's start */
+  USEFUL = 16384,     /* entries that are worth a thread's start */
   ALIGNED = ~(16 - 1) /* chunks and stretches begin at multiples of 16 places: no two threads share a vector */
 };
 

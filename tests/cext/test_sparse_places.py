@@ -165,3 +165,12 @@ def test_an_index_outside_is_refused_before_anything_is_written(level, bad, make
             call()
     assert same(x, before)
     assert (values == 1).all()
+
+
+@pytest.mark.parametrize("elements", [0, 10, 3_000_000])
+def test_huge_pages_change_nothing_that_is_held(elements, make):
+    x = make(elements)
+    assert cext.huge_pages(x) in (True, False)
+    assert np.array_equal(x, make(elements))
+    with pytest.raises((TypeError, BufferError, ValueError)):
+        cext.huge_pages(np.broadcast_to(np.float32(1), 3))

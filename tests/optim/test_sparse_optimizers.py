@@ -11,6 +11,8 @@ import torch
 from toolkit import optim
 from toolkit.experiment import OptimizerSection
 from toolkit.optim.sparse import SparseOptimizer
+from toolkit.optim.sparse_adam import SparseAdam, SparseAdamW
+from toolkit.optim.sparse_sgd import SparseSGD
 
 SPARSE = ("sparse-sgd", "sparse-adam", "sparse-adamw")
 SETTINGS: list[dict[str, Any]] = [
@@ -137,3 +139,96 @@ def test_a_late_coordinate_takes_a_first_step_of_the_learning_rate_with_its_own_
         moved[age] = -parameter[1].item()
     assert moved["element"] == pytest.approx(0.01, rel=1e-4)
     assert moved["step"] == pytest.approx(0.01 * 0.1 / 0.001**0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "settings"),
+    [
+        (SparseAdam, torch.optim.SparseAdam, {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6}),
+        (SparseSGD, torch.optim.SGD, {"lr": 0.1}),
+    ],
+)
+def test_an_embedding_with_sparse_gradients_trains_as_with_torch(ours, theirs, settings):
+    tables = []
+    for family in (ours, theirs):
+        embedding = torch.nn.Embedding(50, 6, sparse=True)
+        with torch.no_grad():
+            embedding.weight.copy_(torch.randn(50, 6, generator=torch.Generator().manual_seed(3)))
+        optimizer = family(embedding.parameters(), **settings)
+        for step in range(10):
+            words = torch.randint(0, 30, (4, 5), generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            embedding(words).tanh().sum().backward()
+            assert embedding.weight.grad.is_sparse
+            optimizer.step()
+        tables.append(embedding.weight.detach())
+    torch.testing.assert_close(tables[0], tables[1], rtol=1e-5, atol=1e-6)
+
+
+def test_clipping_counts_a_sparse_gradient_once_a_place():
+    weight = torch.nn.Parameter(torch.zeros(3, 2), check_invariants=True)
+    weight.grad = torch.sparse_coo_tensor(
+        torch.tensor([[1, 1]]), torch.tensor([[1.0, 2.0], [2.0, 2.0]]), (3, 2), check_invariants=True
+    )
+    optimizer = SparseSGD([weight], lr=1.0)
+    optimizer.clip_norm(2.5)  # the two entries of row 1 are (3, 4) together
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([[0.0, 0.0], [-1.5, -2.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.3])
+def test_dampening_and_a_learning_rate_as_a_tensor_are_torchs(dampening):
+    outcomes = []
+    for family in (SparseSGD, torch.optim.SGD):
+        parameter = torch.nn.Parameter(torch.ones(40))
+        optimizer = family([parameter], lr=torch.tensor(0.1), momentum=0.9, dampening=dampening)
+        for step in range(5):
+            parameter.grad = gradient(step, parameter)
+            optimizer.step()
+        outcomes.append(parameter.detach())
+    torch.testing.assert_close(outcomes[0], outcomes[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_closure_is_run_and_hooks_see_the_step():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer, seen = SparseSGD([parameter], lr=0.5), []
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (parameter**2).sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 3.0
+    assert seen == ["before", "after"]
+    assert parameter.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        (SparseSGD, {"lr": -1.0}, "Invalid learning rate: -1.0"),
+        (SparseSGD, {"momentum": -0.1}, "Invalid momentum value: -0.1"),
+        (SparseSGD, {"nesterov": True}, "Nesterov momentum requires a momentum and zero dampening"),
+        (SparseSGD, {"lazy_decay": True}, "lazy_decay requires a momentum"),
+        (SparseAdam, {"betas": (0.9, 1.0)}, "Invalid beta parameter at index 1: 1.0"),
+        (SparseAdam, {"eps": -1.0}, "Invalid epsilon value: -1.0"),
+        (SparseAdamW, {"weight_decay": -0.1}, "Invalid weight_decay value: -0.1"),
+        (SparseAdamW, {"age": "days"}, "Invalid age: days: allowed are step, element"),
+    ],
+)
+def test_settings_are_refused_in_torchs_words(family, settings, message):
+    with pytest.raises(ValueError, match=message):
+        family([torch.nn.Parameter(torch.zeros(3))], **settings)
+
+
+@pytest.mark.parametrize("parameter", [torch.zeros(3, dtype=torch.float64), torch.zeros(4, 4).t()[:, 1:]])
+def test_parameters_that_kernels_cannot_take_are_refused(parameter):
+    with pytest.raises(ValueError, match="takes contiguous float32 parameters on the CPU"):
+        SparseAdam([torch.nn.Parameter(parameter)])
+    optimizer = SparseAdam([torch.nn.Parameter(torch.zeros(3))])
+    with pytest.raises(ValueError, match="takes contiguous float32 parameters on the CPU"):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(parameter)]})
+    assert len(optimizer.param_groups) == 1

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from toolkit.bench.goals import LARGE, LARGE_GOALS, STATISTICAL, WARM_LIMIT_S, WARM_SIZE, Goal
+from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import Sides
 from toolkit.gradients import methods
 from toolkit.gradients.microbench import parse_densities, parse_sizes
@@ -62,11 +63,20 @@ def main(argv: list[str]) -> int:
                 outcomes += measure(n, density, args)
                 progress.advance(task)
     Console(width=110).print(table(outcomes))
+    rates = [
+        rate
+        for n in sizes
+        for density in densities
+        if n >= LARGE and args.only in "wire"
+        for rate in wire_rates(n, density, args.rounds, args.seed)
+    ]
+    if rates:
+        Console(width=110).print(rate_table(rates))
     missed = [outcome for outcome in outcomes if not outcome.holds]
     print(f"{len(outcomes) - len(missed)} of {len(outcomes)} goals hold")
     if args.json:
         content = {"schema": "sandtable-bench/1", "threads": args.threads, "rounds": args.rounds}
-        content |= {"environment": environment(), "outcomes": [asdict(outcome) for outcome in outcomes]}
+        content |= {"environment": environment(), "outcomes": [asdict(outcome) for outcome in outcomes], "wire": rates}
         args.json.write_text(json.dumps(content, indent=1))
     return 1 if missed and args.check_goals else 0
 
@@ -82,10 +92,22 @@ def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     for name in STATISTICAL:
         methods.validate(name, methods.torch.from_numpy(sides.x[:50_000].copy()), density, args.threads)
     goals = [goal for goal in LARGE_GOALS if density in goal.limits and args.only in goal.side]
+    outcomes = [ratio_of(sides, goal, density, args.rounds) for goal in goals]
+    del sides  # its vectors make room for the optimizers' states
+    return outcomes + optimizers(n, density, args)
+
+
+def optimizers(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
+    """The goals of the sparse optimizers, in turn with torch's."""
+    goals = [goal for goal in OPTIMIZER_GOALS if density in goal.limits and args.only in goal.side]
+    if not goals:
+        return []
+    sides = OptimizerSides(n, density, args.threads, args.seed)
+    sides.validate()
     return [ratio_of(sides, goal, density, args.rounds) for goal in goals]
 
 
-def ratio_of(sides: Sides, goal: Goal, density: float, rounds: int) -> Outcome:
+def ratio_of(sides: Sides | OptimizerSides, goal: Goal, density: float, rounds: int) -> Outcome:
     """Time side and base in turn; the ratio of each round, its median and extremes."""
     times = {goal.side: Times(), goal.base: Times()}
     rounds = min(rounds, 3) if goal.base.startswith(SLOW) else rounds
@@ -142,4 +164,15 @@ def table(outcomes: list[Outcome]) -> Table:
             f"{o.low:.2f}–{o.high:.2f}",
             "holds" if o.holds else "[red]missed[/red]",
         )
+    return rows
+
+
+def rate_table(rates: list[dict[str, float | str]]) -> Table:
+    rows = Table(title="wire formats: encoding and decoding of one bucket, GB/s of entries of 8 bytes, best round")
+    for name in ("indices", "values", "elements", "density", "bytes an entry", "encode", "decode"):
+        rows.add_column(name, justify="left" if name in ("indices", "values") else "right")
+    for rate in rates:
+        numbers = [f"{rate[key]:.2f}" for key in ("bytes_per_entry", "encode_gb_s", "decode_gb_s")]
+        elements = f"{float(rate['elements']) / 1e6:g} M"
+        rows.add_row(str(rate["indices"]), str(rate["values"]), elements, f"{rate['density']:g}", *numbers)
     return rows

@@ -10,8 +10,9 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
+
+import cext
 
 SparseGradient = tuple[torch.Tensor, torch.Tensor]
 
@@ -27,6 +28,7 @@ class SparseOptimizer(torch.optim.Optimizer):
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         super().__init__(params, defaults)
         self._gradients: dict[int, SparseGradient] = {}
+        self._paged: set[int] = set()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -73,7 +75,17 @@ class SparseOptimizer(torch.optim.Optimizer):
                 self._gradients.pop(id(parameter), None)
                 if gradient is not None:
                     self._update(group, parameter, *gradient)
+                    self._page(parameter)
         return loss
+
+    def _page(self, parameter: torch.Tensor) -> None:
+        """Once: huge pages for the parameter and its state, whose scattered places then cost half the time."""
+        if id(parameter) in self._paged:
+            return
+        self._paged.add(id(parameter))
+        for tensor in (parameter.detach(), *self.state[parameter].values()):
+            if isinstance(tensor, torch.Tensor):
+                cext.huge_pages(tensor.view(-1).numpy())
 
     @abstractmethod
     def _update(
@@ -84,6 +96,7 @@ class SparseOptimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """torch would make every tensor of the state a float one, but counters are whole numbers beyond float32's."""
         super().load_state_dict(state_dict)
+        self._paged.clear()
         saved = state_dict["state"]
         numbers = [number for group in state_dict["param_groups"] for number in group["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]
@@ -105,13 +118,6 @@ def listed(gradient: torch.Tensor) -> SparseGradient:
         places = places * size + index
     places = places[:, None] * slice_elements + torch.arange(slice_elements)
     return places.view(-1).int(), gradient.values().reshape(-1)
-
-
-def state(*shape: int, fill: int = 0, dtype: Any = np.float32) -> torch.Tensor:
-    """Fresh state, from NumPy because it asks for huge pages: scattered places then cost half the address look-ups."""
-    array = np.empty(shape, dtype)
-    array.fill(fill)
-    return torch.from_numpy(array)
 
 
 def refuse_unless(allowed: bool, setting: str) -> None:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 import cext
 from toolkit.experiment import OptimizerSection
 from toolkit.optim.dense import adam_settings
-from toolkit.optim.sparse import SparseOptimizer, refuse_unless, state
+from toolkit.optim.sparse import SparseOptimizer, refuse_unless
 
 
 class SparseAdam(SparseOptimizer):
@@ -53,9 +52,9 @@ class SparseAdam(SparseOptimizer):
         own, elements = self.state[parameter], parameter.numel()
         if not own:
             own["step"] = 0
-            own["moments"] = state(elements, 2)
+            own["moments"] = torch.zeros(elements, 2)
             if group["age"] == "element":
-                own["updates"] = state(elements, dtype=np.int32)
+                own["updates"] = torch.zeros(elements, dtype=torch.int32)
         own["step"] += 1
         updates = own.get("updates")
         cext.sparse_adam(

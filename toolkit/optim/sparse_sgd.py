@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 import cext
 from toolkit.experiment import OptimizerSection
-from toolkit.optim.sparse import SparseOptimizer, refuse_unless, state
+from toolkit.optim.sparse import SparseOptimizer, refuse_unless
 
 
 class SparseSGD(SparseOptimizer):
@@ -46,11 +45,11 @@ class SparseSGD(SparseOptimizer):
     def _update(
         self, group: dict[str, Any], parameter: torch.Tensor, indices: torch.Tensor | None, values: torch.Tensor
     ) -> None:
-        own, elements = self.state[parameter], parameter.numel()
+        own = self.state[parameter]
         if group["momentum"] and "momentum_buffer" not in own:
-            own["momentum_buffer"] = state(elements).view(parameter.shape)
+            own["momentum_buffer"] = torch.zeros(parameter.shape)
         if group["momentum"] and (group["lazy_decay"] or group["dampening"]) and "last_touched" not in own:
-            own["last_touched"] = state(elements, fill=-1, dtype=np.int32).view(parameter.shape)
+            own["last_touched"] = torch.full(parameter.shape, -1, dtype=torch.int32)
         own["step"] = own.get("step", 0) + 1
         momentum, touched = own.get("momentum_buffer"), own.get("last_touched")
         cext.sparse_sgd(
