@@ -18,11 +18,11 @@ def write_outcome(trainer: Trainer) -> dict[str, Any]:
     comm, experiment = trainer.comm, trainer.experiment
     trainer.folder.save_trace(trainer.header(), trainer.recorder.spans)
     phases = [_phase(trainer, segment) for segment in trainer.journal.segments]
-    samples = sum(comm.allgather_values(trainer.samples))
+    samples = sum(comm.allgather_values(trainer.computation.samples))
     result = joined(phases, seed=experiment.run.seed, samples=samples, workers=comm.size)
     result.events = sorted(trainer.journal.events + trainer.watch.events, key=lambda event: event["step"])
-    if trainer.pace is not None:
-        result.sections["pace"] = trainer.pace.report()
+    if trainer.computation.pace is not None:
+        result.sections["pace"] = trainer.computation.pace.report()
     else:
         result.sections["training"] = _learned(trainer)
     result.sections["compression"] = {
@@ -34,7 +34,7 @@ def write_outcome(trainer: Trainer) -> dict[str, Any]:
     result.sections["sync"] = _sync(trainer)
     content = result.to_json()
     if comm.rank == 0:
-        if trainer.pace is None:
+        if trainer.computation.pace is None:
             save_state(trainer.folder.out / "model.safetensors", trainer.model.state_dict())
         trainer.folder.save_result(content)
     comm.barrier()

@@ -15,13 +15,12 @@ import torch
 from toolkit import data, models, optim
 from toolkit.checkpoint import CheckpointStore
 from toolkit.comm import Communicator
+from toolkit.computation import Computation
 from toolkit.errors import UserError
 from toolkit.evaluate import Evaluator
 from toolkit.experiment import Experiment
-from toolkit.lag import Lag
 from toolkit.launcher import CORES
 from toolkit.outcome import write_outcome
-from toolkit.pace import PacedCompute
 from toolkit.policies.configuration import worker_batch
 from toolkit.policies.density import DensitySchedule
 from toolkit.policies.learning_rate import learning_rate
@@ -65,9 +64,7 @@ class Trainer:
         self.evaluator = Evaluator(self.task, self.model, comm)
         self.reducer = GradientReducer(self.model, experiment, comm, self.recorder)
         self.reducer.observer = self.hooks.gradient
-        self.pace = PacedCompute.of(experiment, self.reducer.tensors, comm.rank)
-        self.lag = Lag(experiment, comm.rank)
-        self.reducer.lag = self.lag.after if self.pace is None else None  # paced compute knows of slow workers itself
+        self.computation = Computation(experiment, self.task, self.model, self.reducer, self.recorder)
         self.optimizer = optim.create(experiment.optimizer, self.reducer.parameters)
         self.reducer.attach(self.optimizer)
         self.sampler = self.sampler_of("bsp")
@@ -77,7 +74,6 @@ class Trainer:
         self.journal = Journal()
         self.watch = Watch(experiment.sync, computing_workers(experiment))
         self.losses: list[float] = []  # per step: sum over this rank's examples, weighted to the global mean
-        self.samples = 0  # examples of this rank
         self.evaluations: list[dict[str, float]] = []
         self._position: int | None = None  # of this worker's stream in the asynchronous phase that is resumed
         self._updates: list[tuple[int, float]] = []  # its losses so far
@@ -194,7 +190,7 @@ class Trainer:
         self.reducer.begin_step(self.course.raw_steps, self.density.at(step))
         weight = self.comm.size / self.sampler.global_count(step)
         began = recorder.clock()
-        loss = self.compute(self.sampler, step, weight)
+        loss = self.computation.gradient(self.sampler, step, weight)
         busy = recorder.clock() - began if self.sampler.count(step, self.comm.rank) else 0.0
         if not busy:
             self.reducer.launch_empty()
@@ -205,49 +201,9 @@ class Trainer:
             self.hooks.progress(self.course.raw_steps + 1, sum(p.steps for p in self.course.phases), loss)
         return busy
 
-    def compute(self, sampler: ShardedSampler, step: int, weight: float) -> float:
-        """Forward and backward over this rank's micro-batches of a step; gradients and losses are summed, times
-        weight x their number of examples. Returns the loss so weighted."""
-        rank = self.comm.rank
-        micros = [sampler.indices(step, micro, rank) for micro in range(self.experiment.pipeline.accumulation)]
-        filled = [micro for micro, indices in enumerate(micros) if indices.numel()]
-        self.lag.begin_step(step)
-        self.samples += sum(indices.numel() for indices in micros)
-        if self.pace is not None:
-            for micro in filled:
-                self._paced_batch(self.pace, step, micros[micro].numel(), micro == filled[-1])
-            return 0.0
-        loss = 0.0
-        for micro in filled:
-            generator = sampler.generator(step, micro, rank)
-            loss += self._micro_batch(micros[micro], generator, weight, micro == filled[-1])
-        return loss
-
-    def _micro_batch(self, indices: torch.Tensor, generator: torch.Generator, weight: float, last: bool) -> float:
-        recorder = self.recorder
-        with recorder.span("data"):
-            inputs, targets = self.task.train.batch(indices, generator)
-        self.model.train()
-        with recorder.span("forward"):
-            start = recorder.clock()
-            loss = models.loss(self.task.kind, self.model(inputs), targets) * (weight * indices.numel())
-            value = float(loss.detach())
-            self.lag.after(recorder.clock() - start)
-        self.reducer.begin_backward(last_micro=last)
-        loss.backward()
-        self.reducer.end_backward()
-        return value
-
-    def _paced_batch(self, pace: PacedCompute, step: int, examples: int, last: bool) -> None:
-        with self.recorder.span("forward"):
-            pace.forward(step, examples)
-        self.reducer.begin_backward(last_micro=last)
-        pace.backward(self.reducer, step, examples)
-        self.reducer.end_backward()
-
     def evaluate(self) -> None:
         """Test the model as it is on all ranks; running statistics are averaged first."""
-        if self.pace is not None:
+        if self.computation.pace is not None:
             return  # nothing was learned
         moment = self.recorder.clock()
         with self.recorder.span("evaluate"):
@@ -294,7 +250,7 @@ class Trainer:
             "buffers": dict(self.model.named_buffers()),
             "torch_rng": torch.get_rng_state(),
             "losses": self.losses,
-            "samples": self.samples,
+            "samples": self.computation.samples,
             "position": position,
             "updates": updates or [],
         }
@@ -311,7 +267,8 @@ class Trainer:
                 buffer.copy_(own["buffers"][name])
         self.optimizer.load_state_dict(shared["optimizer"])
         self.reducer.load_state_dict(own["reducer"])
-        self.evaluations, self.losses, self.samples = shared["evaluations"], own["losses"], own["samples"]
+        self.evaluations, self.losses = shared["evaluations"], own["losses"]
+        self.computation.samples = own["samples"]
         self.course = Course(self.course.phases, shared["done"])
         self.journal.load(shared["journal"])
         self.watch.take_out(frozenset(shared["removed"]))

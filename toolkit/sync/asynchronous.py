@@ -84,7 +84,7 @@ class AsynchronousPhase:
         step = (self.stretch.units + unit - self.stretch.first) // bsp_units(trainer.experiment)
         trainer.reducer.begin_step(self._raw(unit), trainer.density.at(step))
         weight = self._excess / self.sampler.count(self.position, rank)
-        loss = trainer.compute(self.sampler, self.position, weight) / self._excess
+        loss = trainer.computation.gradient(self.sampler, self.position, weight) / self._excess
         self.position += 1
         return loss
 
@@ -136,7 +136,7 @@ class AsynchronousPhase:
         """Test the parameters that the chief kept on the way; the model is overwritten, and taken back afterwards."""
         trainer = self.trainer
         own: list[Look] = self.worker.looks if self.worker is not None and trainer.comm.rank == 0 else []
-        if trainer.pace is not None or not trainer.comm.broadcast(len(own)):
+        if trainer.computation.pace is not None or not trainer.comm.broadcast(len(own)):
             return
         parameters = [p.detach().clone() for p in trainer.reducer.parameters]
         buffers = [b.clone() for b in trainer.evaluator.buffers()]
