@@ -14,6 +14,7 @@ SANDTABLE_SIMD=serial, avx2 or avx512 forces an instruction set; the default is 
 
 from __future__ import annotations
 
+import math
 import os
 
 from numpy.typing import NDArray
@@ -27,13 +28,28 @@ except ImportError as missing:
 
 from typing import Any
 
-from cext.moments_type import Collected, Moments
+from cext.moments_type import (
+    SUM_ABS,
+    SUM_ALL,
+    SUM_LOGS,
+    SUM_SQUARES,
+    SUM_X,
+    Collected,
+    Moments,
+    asked_for,
+    asked_tails,
+)
 
 LEVELS = ("serial", "avx2", "avx512")
 Vector = NDArray[Any]
 
 __all__ = [
     "LEVELS",
+    "SUM_ABS",
+    "SUM_ALL",
+    "SUM_LOGS",
+    "SUM_SQUARES",
+    "SUM_X",
     "Collected",
     "Moments",
     "add",
@@ -137,9 +153,9 @@ def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Mo
     return Moments(*_kernels.moments_feedback(gradient, residual, threads))
 
 
-def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, float, float]:
-    """Count, sum and sum of squares of |x| - threshold over |x| > threshold."""
-    count, total, squares = _kernels.tail_moments(x, threshold, threads)
+def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = math.inf) -> tuple[int, float, float]:
+    """Count, sum and sum of squares of |x| - threshold over threshold < |x| <= limit; no limit: over NaN, too."""
+    count, total, squares = _kernels.tail_moments(x, threshold, threads, limit)
     return count, total, squares
 
 
@@ -170,13 +186,15 @@ def collect_feedback(
     brackets: Vector,
     between: Vector,
     workspace: Vector,
-    logs: bool = False,
+    sums: int = SUM_ALL,
     threads: int = 1,
 ) -> Collected:
-    """residual += gradient, its moments, the stages' tails and the candidates above `low`, in one pass over memory."""
+    """residual += gradient, sums, the brackets' tails and the candidates above `low`, in one pass over memory."""
     arrays = (indices, values, brackets, between, workspace)
-    found, sums, tails, inside = _kernels.collect_feedback(gradient, residual, low, zero_above, *arrays, logs, threads)
-    return Collected(found, Moments(*sums), tails, inside)
+    found, all_sums, tails, inside = _kernels.collect_feedback(
+        gradient, residual, low, zero_above, *arrays, sums, threads
+    )
+    return Collected(found, asked_for(Moments(*all_sums), sums), asked_tails(tails, sums), inside)
 
 
 def settle(

@@ -134,7 +134,7 @@ def sidco_e_feedback(b: Bench) -> int:
     brackets = np.array([[max(0.0, t - e), t + e] for t, e in zip(eta[:-1], error[:-1], strict=True)]).ravel()
     low = max(0.0, eta[-1] - error[-1])
     room = (*b.payload(), brackets, b.room["between"], b.room["workspace"])
-    found = module.collect_feedback(b.gradient, b.residual, low, eta[-1], *room, False, b.threads)
+    found = module.collect_feedback(b.gradient, b.residual, low, eta[-1], *room, cext.SUM_ABS, b.threads)
     exact = _settle_stages(b, found, brackets, ratios)
     assert low <= exact, "the prediction missed"
     return int(module.settle(b.residual, *b.payload(), found.candidates, eta[-1], exact, b.threads))
@@ -145,14 +145,13 @@ def _settle_stages(b: Bench, found: cext.Collected, brackets: Vector, ratios: li
     assert found.between <= len(b.room["between"])
     assert found.candidates <= len(b.room["indices"])
     inside = b.room["between"][: found.between]
-    exact = found.moments.sum_abs / found.moments.count * math.log(1 / ratios[0])
+    exact: float = found.moments.sum_abs / found.moments.count * math.log(1 / ratios[0])
     for stage, ratio in enumerate(ratios[1:]):
         low, high = brackets[2 * stage : 2 * stage + 2]
         assert low <= exact <= high, "the prediction missed"
         count, excess, _ = found.tails[stage]
-        near, beyond = (b.module.tail_moments(inside, float(bound), 1) for bound in (exact, high))
-        excess += count * (high - exact) + near[1] - beyond[1] - beyond[0] * (high - exact)
-        exact += excess / (count + near[0] - beyond[0]) * math.log(1 / ratio)
+        more, added, _ = b.module.tail_moments(inside, exact, b.threads, high)
+        exact += (excess + count * (high - exact) + added) / (count + more) * math.log(1 / ratio)
     return float(exact)
 
 

@@ -1,6 +1,14 @@
-"""What the moments passes return."""
+"""What the moments passes return, and which sums may be asked for."""
 
+from __future__ import annotations
+
+import math
 from typing import NamedTuple
+
+SUM_X, SUM_ABS, SUM_SQUARES, SUM_LOGS = 1, 2, 4, 8
+SUM_ALL = SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS
+
+TailSums = tuple[int, float, float]
 
 
 class Moments(NamedTuple):
@@ -9,7 +17,7 @@ class Moments(NamedTuple):
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs of a record
     """Elements."""
     nonzero: int
-    """Elements that are not 0; a NaN is not 0."""
+    """Elements that are not 0; a NaN is not 0. -1: not counted."""
     sum: float
     """Sum of x itself; NaN if there is a NaN or an infinity."""
     sum_abs: float
@@ -25,8 +33,24 @@ class Collected(NamedTuple):
     candidates: int
     """Elements above `low`; more than the room means that the rest was not written (and is still in the residual)."""
     moments: Moments
-    """Of the whole residual after the gradient was added; sum_log is NaN unless it was asked for."""
-    tails: tuple[tuple[int, float, float], ...]
+    """Of the whole residual after the gradient was added; sums that were not asked for are NaN."""
+    tails: tuple[TailSums, ...]
     """For each stage: count, sum and sum of squares of |x| - high over |x| > high, its bracket's upper end."""
     between: int
     """Elements inside a stage's bracket; more than the room means that some are missing."""
+
+
+def asked_for(moments: Moments, sums: int) -> Moments:
+    """The same without what was not asked for, whatever the pass summed up beside it."""
+    return moments._replace(
+        nonzero=-1,
+        sum=moments.sum if sums & SUM_X else math.nan,
+        sum_abs=moments.sum_abs if sums & SUM_ABS else math.nan,
+        sum_squares=moments.sum_squares if sums & SUM_SQUARES else math.nan,
+        sum_log=moments.sum_log if sums & SUM_LOGS else math.nan,
+    )
+
+
+def asked_tails(tails: tuple[TailSums, ...], sums: int) -> tuple[TailSums, ...]:
+    """Tails, their squares only if squares were asked for."""
+    return tails if sums & SUM_SQUARES else tuple((count, total, math.nan) for count, total, _ in tails)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cext.moments_type import Collected, Moments
+from cext.moments_type import SUM_ALL, Collected, Moments, asked_for, asked_tails
 from cext.places import Vector, check_places
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
@@ -121,9 +121,15 @@ def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Mo
     return moments(residual)
 
 
-def tail_moments(x: Vector, threshold: float, threads: int = 1) -> tuple[int, float, float]:
-    """Count, sum and sum of squares of |x| - threshold in float64 over |x| > threshold; a NaN counts."""
-    excess = np.abs(x[_above(x, threshold)]).astype(np.float64) - threshold
+def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = math.inf) -> tuple[int, float, float]:
+    """Count, sum and sum of squares of |x| - threshold in float64 over threshold < |x| <= limit.
+
+    Without a limit infinity and NaN count. ValueError if the limit is below the threshold.
+    """
+    if not limit >= threshold:
+        raise ValueError("limit must be at least the threshold")
+    chosen = _above(x, threshold) if math.isinf(limit) else _above(x, threshold) & ~_above(x, limit)
+    excess = np.abs(x[chosen]).astype(np.float64) - threshold
     return len(excess), float(excess.sum()), float((excess * excess).sum())
 
 
@@ -177,19 +183,21 @@ def collect_feedback(
     brackets: Vector,
     between: Vector,
     workspace: Vector,
-    logs: bool = False,
+    sums: int = SUM_ALL,
     threads: int = 1,
 ) -> Collected:
     """One pass for thresholds that need statistics of the whole vector: predict, collect, settle.
 
     residual += gradient; the candidates |residual| > low go to indices and values, ascending, as many as have room;
     those above zero_above (>= low) become 0 in the residual, except where there was no room. Moments are those of the
-    residual before that. brackets (float64, low and high in turn, one pair a stage) are where the thresholds of the
-    earlier stages are predicted: tails has the sums above each high, and `between` receives the elements inside each
-    bracket, in no particular order, so that the sums above any threshold inside can be completed exactly.
+    residual before that: the largest magnitude and what `sums` asks for (SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS),
+    the others are NaN, and non-zeros are not counted (-1). brackets (float64, low and high in turn, disjoint, in any
+    order) are where further thresholds are predicted: tails has the sums above each high (squares: with SUM_SQUARES),
+    and `between` receives the elements inside each bracket, in no particular order, so that the sums above any
+    threshold inside can be completed exactly.
     """
     residual += gradient
-    sums = moments(residual)
+    every = moments(residual)
     tails = tuple(tail_moments(residual, float(high)) for high in brackets[1::2])
     inside = [
         residual[_above(residual, float(a)) & ~_above(residual, float(b))]
@@ -201,7 +209,7 @@ def collect_feedback(
     written = _write(residual, chosen, indices, values)
     zeroed = chosen[:written]
     residual[zeroed[_above(residual[zeroed], zero_above)]] = 0
-    return Collected(len(chosen), sums if logs else sums._replace(sum_log=math.nan), tails, len(found))
+    return Collected(len(chosen), asked_for(every, sums), asked_tails(tails, sums), len(found))
 
 
 def settle(

@@ -1,5 +1,7 @@
 #include "collect.h"
 
+#include <math.h>
+
 enum { ALIGNMENT = 64 };
 
 int64_t collect_workspace_bytes(int64_t n) {
@@ -29,7 +31,7 @@ static void sum_stages(const struct kernels *kernels, struct collector *c, int64
     const struct stage *stage = &c->stage[m];
     if (m == c->lowest)
       continue;
-    kernels->tail(local->values, survivors, stage->high, stage->high_key, &sums->tails[m]);
+    kernels->tail(local->values, survivors, stage->high, stage->high_key, INT32_MAX, &sums->tails[m]);
     if (local->found > SUB_TILE)
       flush_between(c, local);
     local->found +=
@@ -43,7 +45,7 @@ static void collect_sub_tile(const struct kernels *kernels, const struct selecti
   struct collector *c = s->collector;
   struct tile_sums *sums = &c->tiles[at / TILE];
   struct packing survivors = {.key = c->survivors_key, .zero_key = p->zero_key, .base = at, .dense = local->dense};
-  struct sweep sweep = {.pack = c->stages > 1 ? &survivors : p, .moments = &sums->moments, .logs = c->logs};
+  struct sweep sweep = {.pack = c->stages > 1 ? &survivors : p, .moments = &sums->moments, .sums = c->sums};
   survivors.indices = local->indices;
   survivors.values = local->values;
   if (c->stages) {
@@ -99,6 +101,15 @@ static void order_brackets(struct collector *c, int32_t candidates_key) {
       c->survivors_key = c->stage[m].low_key;
 }
 
+/* From sums of |x| and its square to those of the excesses over `high`. */
+static void subtract(struct tail_sums *tail, double high) {
+  double count = (double)tail->count, sum = tail->sum;
+  if (isinf(sum)) /* infinity less anything stays */
+    return;
+  tail->sum = sum - count * high;
+  tail->sum_squares += high * (count * high - 2 * sum);
+}
+
 struct collected collect(struct selection *selection, struct collector *c, const struct payload *payload, int threads) {
   struct collected result = {.candidates = 0};
   struct moments_total total = {.max_key = 0};
@@ -111,6 +122,8 @@ struct collected collect(struct selection *selection, struct collector *c, const
     for (int m = 0; m < c->stages; m++)
       add_tail(&result.tails[m], &c->tiles[t].tails[m]);
   }
+  if (c->stages)
+    subtract(&result.tails[c->lowest], c->stage[c->lowest].high);
   result.moments = finish_moments(&total);
   return result;
 }

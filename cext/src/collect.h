@@ -22,7 +22,7 @@ struct stage {
 struct collector {
   int stages;
   struct stage stage[MAX_STAGES];
-  bool logs;      /* sum ln(|x| + eps) too */
+  int sums;       /* which ones: SUM_ABS … */
   float *between; /* magnitudes inside any stage's bracket, in any order; room for capacity */
   int64_t capacity;
   _Atomic int64_t found;   /* beyond capacity: too many, and not all were kept */

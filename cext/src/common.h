@@ -15,9 +15,9 @@
 #include <string.h>
 
 enum {
-  LANES = 16,   /* elements a block: one cache line of floats; all sums run in 16 lanes on every ISA */
-  WORD = 64,    /* elements a mask word */
-  TILE = 65536, /* elements a tile: 256 KiB, stays in L2 between the marking and the writing pass */
+  LANES = 16,    /* elements a block: one cache line of floats; all sums run in 16 lanes on every ISA */
+  WORD = 64,     /* elements a mask word */
+  TILE = 131072, /* elements a tile, 512 KiB: its candidates stay in L2 until it is their turn */
   TILE_WORDS = TILE / WORD,
   AHEAD = 1024, /* elements asked for early: the processor's own prefetching stops at every page */
   MAX_THREADS = 256,
@@ -61,15 +61,18 @@ struct tail_lanes {
   int64_t count;
 };
 
+/* Which sums a sweep makes, besides the largest magnitude. */
+enum { SUM_X = 1, SUM_ABS = 2, SUM_SQUARES = 4, SUM_LOGS = 8, SUM_ALL = 15 };
+
 /* What one sweep over a piece wants and finds. */
 struct sweep {
   struct packing *pack; /* what lies above its key; zeroed is what lies above its zero_key. There must be room. */
   struct moment_lanes *moments;
-  bool logs; /* sum logarithms too */
+  int sums; /* at least these are made; non-zeros are not counted */
   /* The bracket of one threshold, (low_key, high_key]; high is that key's number. */
   int32_t low_key, high_key;
   double high;
-  struct tail_lanes tail; /* above the bracket */
+  struct tail_lanes tail; /* above the bracket: sums of |x| and of its square (with SUM_SQUARES), not of excesses */
   float *between;         /* what lies inside; NULL: no bracket is wanted */
   int64_t found;          /* entries of it */
 };
@@ -104,7 +107,8 @@ struct kernels {
   void (*moments_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
   /* residual += gradient, then sums and packs in the same pass; n is at most 8192 */
   void (*sweep)(const float *gradient, float *residual, int64_t n, struct sweep *sweep);
-  void (*tail)(const float *x, int64_t n, double threshold, int32_t key, struct tail_lanes *lanes);
+  /* sums over the elements with keys in (key, limit], key being that of the threshold */
+  void (*tail)(const float *x, int64_t n, double threshold, int32_t key, int32_t limit, struct tail_lanes *lanes);
 };
 
 extern const struct kernels kernels_serial;

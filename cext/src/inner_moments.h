@@ -135,12 +135,12 @@ static int32_t max_key(const float *x, int64_t n) {
   return max;
 }
 
-static void tail(const float *x, int64_t n, double threshold, int32_t key, struct tail_lanes *lanes) {
+static void tail(const float *x, int64_t n, double threshold, int32_t key, int32_t limit, struct tail_lanes *lanes) {
   dvec sum = d_load(lanes->sum), sum_squares = d_load(lanes->sum_squares);
   int64_t count = 0, i = 0;
   for (; i + LANES <= n; i += LANES) {
     __builtin_prefetch(x + i + AHEAD);
-    vec v = v_load(x + i);
+    vec v = v_zero_above(v_load(x + i), limit);
     uint32_t mask = v_greater(v, key);
     count += __builtin_popcount(mask);
     dvec excess = d_excess(d_widen(v_abs(v)), threshold);
@@ -150,9 +150,10 @@ static void tail(const float *x, int64_t n, double threshold, int32_t key, struc
   d_store(lanes->sum, sum);
   d_store(lanes->sum_squares, sum_squares);
   for (int64_t l = 0; i < n; i++, l++) {
-    double a = x[i] < 0 ? -(double)x[i] : (double)x[i];
+    float v = key_of(x[i]) > limit ? 0.0f : x[i];
+    double a = v < 0 ? -(double)v : (double)v;
     double excess = a <= threshold ? 0.0 : a - threshold;
-    count += key_of(x[i]) > key;
+    count += key_of(v) > key;
     lanes->sum[l] += excess;
     lanes->sum_squares[l] += excess * excess;
   }

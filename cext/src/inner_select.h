@@ -7,6 +7,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+enum { MEND_AHEAD = 512 };
+
 static void add(const float *gradient, float *residual, int64_t n) {
   int64_t i = 0;
   for (; i + LANES <= n; i += LANES) {
@@ -88,6 +90,14 @@ static void mend(const int32_t *indices, const float *values, uint32_t wrong, ui
   }
 }
 
+/* Mended places are scattered: they are asked for in time. */
+INLINE void expect_mends(const int32_t *indices, const float *values, int32_t key, int32_t zero_key,
+                         const float *residual) {
+  vec v = v_load(values);
+  for (uint32_t wrong = v_greater(v, key) ^ v_greater(v, zero_key); wrong; wrong &= wrong - 1)
+    __builtin_prefetch(residual + indices[__builtin_ctz(wrong)], 1);
+}
+
 INLINE int64_t pack_entries_loop(const int32_t *indices, const float *values, int64_t n, float *residual,
                                  struct packing *p) {
   int64_t i = 0, packed = p->packed;
@@ -100,6 +110,8 @@ INLINE int64_t pack_entries_loop(const int32_t *indices, const float *values, in
     __builtin_prefetch(values + i + AHEAD);
     vec v = v_load(values + i);
     uint32_t mask = v_greater(v, key);
+    if (residual && i + MEND_AHEAD + LANES <= n)
+      expect_mends(indices + i + MEND_AHEAD, values + i + MEND_AHEAD, key, zero_key, residual);
     if (residual) { /* first: packing may be in place */
       uint32_t wrong = mask ^ v_greater(v, zero_key);
       if (wrong)

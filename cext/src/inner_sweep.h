@@ -8,75 +8,77 @@
 /* Sums in registers. */
 struct sums {
   dvec sum, sum_abs, sum_squares, mantissa, tail, tail_squares;
-  ivec exponent, largest, nonzero;
+  ivec exponent, largest;
 };
 
 static struct sums open_sums(const struct sweep *s) {
   const struct moment_lanes *m = s->moments;
-  return (struct sums){d_load(m->sum),
-                       d_load(m->sum_abs),
-                       d_load(m->sum_squares),
-                       d_load(m->mantissa),
-                       d_load(s->tail.sum),
-                       d_load(s->tail.sum_squares),
-                       i_zero(),
-                       i_zero(),
-                       i_zero()};
+  return (struct sums){.sum = d_load(m->sum),
+                       .sum_abs = d_load(m->sum_abs),
+                       .sum_squares = d_load(m->sum_squares),
+                       .mantissa = d_load(m->mantissa),
+                       .tail = d_load(s->tail.sum),
+                       .tail_squares = d_load(s->tail.sum_squares),
+                       .exponent = i_zero(),
+                       .largest = i_zero()};
 }
 
-static void close_sums(const struct sums *sums, struct sweep *s, bool logs) {
+INLINE void close_sums(const struct sums *sums, struct sweep *s, int what) {
   struct moment_lanes *m = s->moments;
   d_store(m->sum, sums->sum);
   d_store(m->sum_abs, sums->sum_abs);
   d_store(m->sum_squares, sums->sum_squares);
   d_store(s->tail.sum, sums->tail);
   d_store(s->tail.sum_squares, sums->tail_squares);
-  add_integers(m, sums->exponent, sums->largest, sums->nonzero);
-  if (logs) {
+  add_integers(m, sums->exponent, sums->largest, i_zero());
+  if (what & SUM_LOGS) {
     d_store(m->mantissa, sums->mantissa);
     fold_mantissas(m);
   }
 }
 
-INLINE void sum_block(struct sums *sums, vec v, dvec wide, bool logs) {
-  sums->sum = d_add(sums->sum, d_widen(v));
-  sums->sum_abs = d_add(sums->sum_abs, wide);
-  sums->sum_squares = d_add_exact_square(sums->sum_squares, wide);
-  sums->nonzero = i_count_nonzero(sums->nonzero, v);
+INLINE void sum_block(struct sums *sums, vec v, dvec wide, int what) {
+  if (what & SUM_X)
+    sums->sum = d_add(sums->sum, d_widen(v));
+  if (what & SUM_ABS)
+    sums->sum_abs = d_add(sums->sum_abs, wide);
+  if (what & SUM_SQUARES)
+    sums->sum_squares = d_add_exact_square(sums->sum_squares, wide);
   sums->largest = i_max(sums->largest, v_key(v));
-  if (logs) {
+  if (what & SUM_LOGS) {
     vec shifted = v_plus(v_abs(v), LOG_EPSILON);
     sums->exponent = i_add(sums->exponent, v_exponent(shifted));
     sums->mantissa = d_mul(sums->mantissa, d_widen(v_mantissa(shifted)));
   }
 }
 
-/* The bracket of the lowest threshold: sums above it, and what lies inside. Returns the mask of what lies above. */
-INLINE void look_at_bracket(struct sums *sums, vec v, dvec wide, struct sweep *s, int64_t *above, int64_t *found) {
+/* Every element is held against this bracket, so excesses are left to the end: these sums take fewer steps. */
+INLINE void look_at_bracket(struct sums *sums, vec v, dvec wide, const struct sweep *s, int what, int64_t *above,
+                            int64_t *found) {
   uint32_t beyond = v_greater(v, s->high_key), inside = v_greater(v, s->low_key) & ~beyond;
-  dvec excess = d_excess(wide, s->high);
-  sums->tail = d_add(sums->tail, excess);
-  sums->tail_squares = d_add(sums->tail_squares, d_mul(excess, excess));
+  sums->tail = d_add_above(sums->tail, wide, s->high, beyond);
+  if (what & SUM_SQUARES)
+    sums->tail_squares = d_add_square_above(sums->tail_squares, wide, s->high, beyond);
   *above += __builtin_popcount(beyond);
   v_compress_values(v, inside, s->between + *found);
   *found += __builtin_popcount(inside);
 }
 
-static void sweep_one(float *x, int64_t i, struct sweep *s, bool bracket) {
+/* One element, for the last few of a vector. */
+static void sweep_one(float *x, int64_t i, struct sweep *s) {
   moment_one(x[i], (int)(i % LANES), s->moments);
   int32_t key = key_of(x[i]);
-  double a = x[i] < 0 ? -(double)x[i] : (double)x[i], excess = a <= s->high ? 0.0 : a - s->high;
-  if (bracket) {
-    s->tail.sum[i % LANES] += excess;
-    s->tail.sum_squares[i % LANES] += excess * excess;
-    s->tail.count += key > s->high_key;
-    if (key > s->low_key && key <= s->high_key)
-      s->between[s->found++] = x[i];
-  }
+  double a = x[i] < 0 ? -(double)x[i] : (double)x[i];
+  if (s->between && key > s->high_key) {
+    s->tail.sum[i % LANES] += a;
+    s->tail.sum_squares[i % LANES] += a * a;
+    s->tail.count++;
+  } else if (s->between && key > s->low_key)
+    s->between[s->found++] = x[i];
   pack_one(x, i, s->pack, true);
 }
 
-INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep *s, bool logs, bool bracket,
+INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep *s, int what, bool bracket,
                        bool dense) {
   int64_t i = 0, packed = s->pack->packed, above = 0, found = s->found;
   const int64_t base = s->pack->base;
@@ -95,33 +97,46 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
       v_store(x + at, v_zero_above(block[b], zero_key));
       mask[b] = v_greater(block[b], key);
       dvec wide = d_widen(v_abs(block[b]));
-      sum_block(&sums, block[b], wide, logs);
+      sum_block(&sums, block[b], wide, what);
       if (bracket)
-        look_at_bracket(&sums, block[b], wide, s, &above, &found);
+        look_at_bracket(&sums, block[b], wide, s, what, &above, &found);
     }
     if (dense || mask[0] | mask[1] | mask[2] | mask[3])
       packed += v_pack_word(block, mask, (int32_t)(base + i), indices + packed, values + packed);
   }
-  close_sums(&sums, s, logs);
+  close_sums(&sums, s, what);
   s->pack->packed = packed;
   s->found = found;
   s->tail.count += above;
   for (; i < n; i++) {
     x[i] += gradient[i];
-    sweep_one(x, i, s, bracket);
+    sweep_one(x, i, s);
   }
   fold_mantissas(s->moments);
 }
 
-/* At most 8192 elements, for which there must be room; several variants, so that what is not wanted costs nothing. */
-static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
-  bool dense = s->pack->dense;
-  if (s->logs && s->between)
-    dense ? sweep_loop(gradient, x, n, s, true, true, true) : sweep_loop(gradient, x, n, s, true, true, false);
-  else if (s->logs)
-    dense ? sweep_loop(gradient, x, n, s, true, false, true) : sweep_loop(gradient, x, n, s, true, false, false);
-  else if (s->between)
-    dense ? sweep_loop(gradient, x, n, s, false, true, true) : sweep_loop(gradient, x, n, s, false, true, false);
+INLINE void sweep_sums(const float *gradient, float *x, int64_t n, struct sweep *s, int what) {
+  if (s->between)
+    s->pack->dense ? sweep_loop(gradient, x, n, s, what, true, true) : sweep_loop(gradient, x, n, s, what, true, false);
   else
-    dense ? sweep_loop(gradient, x, n, s, false, false, true) : sweep_loop(gradient, x, n, s, false, false, false);
+    s->pack->dense ? sweep_loop(gradient, x, n, s, what, false, true)
+                   : sweep_loop(gradient, x, n, s, what, false, false);
+}
+
+/* A variant for each method, so that what is not wanted costs nothing. At most 8192 elements. */
+static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
+  switch (s->sums) {
+  case 0: /* DGC */
+    return sweep_sums(gradient, x, n, s, 0);
+  case SUM_ABS: /* RedSync, SIDCo-E */
+    return sweep_sums(gradient, x, n, s, SUM_ABS);
+  case SUM_X | SUM_SQUARES: /* GaussianK */
+    return sweep_sums(gradient, x, n, s, SUM_X | SUM_SQUARES);
+  case SUM_ABS | SUM_SQUARES: /* SIDCo-P */
+    return sweep_sums(gradient, x, n, s, SUM_ABS | SUM_SQUARES);
+  case SUM_ABS | SUM_SQUARES | SUM_LOGS: /* SIDCo-GP */
+    return sweep_sums(gradient, x, n, s, SUM_ABS | SUM_SQUARES | SUM_LOGS);
+  default:
+    return sweep_sums(gradient, x, n, s, SUM_ALL);
+  }
 }

@@ -154,6 +154,20 @@ static inline dvec d_add_exact_square(dvec sum, dvec a) {
   return (dvec){_mm256_fmadd_pd(a.a, a.a, sum.a), _mm256_fmadd_pd(a.b, a.b, sum.b), _mm256_fmadd_pd(a.c, a.c, sum.c),
                 _mm256_fmadd_pd(a.d, a.d, sum.d)};
 }
+static inline __m256d above_quarter(__m256d a, __m256d t) { return _mm256_and_pd(_mm256_cmp_pd(a, t, _CMP_NLE_UQ), a); }
+static inline dvec d_above(dvec x, double t) {
+  const __m256d c = _mm256_set1_pd(t);
+  return (dvec){above_quarter(x.a, c), above_quarter(x.b, c), above_quarter(x.c, c), above_quarter(x.d, c)};
+}
+/* sum + x, and sum + x * x (exact), in the lanes of `above`, which are those where x > t or x is NaN */
+static inline dvec d_add_above(dvec sum, dvec x, double t, uint32_t above) {
+  (void)above;
+  return d_add(sum, d_above(x, t));
+}
+static inline dvec d_add_square_above(dvec sum, dvec x, double t, uint32_t above) {
+  (void)above;
+  return d_add_exact_square(sum, d_above(x, t));
+}
 static inline __m256d excess_quarter(__m256d a, __m256d t) {
   return _mm256_and_pd(_mm256_cmp_pd(a, t, _CMP_NLE_UQ), _mm256_sub_pd(a, t));
 }

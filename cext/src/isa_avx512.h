@@ -109,6 +109,17 @@ static inline dvec d_mul(dvec x, dvec y) { return (dvec){_mm512_mul_pd(x.a, y.a)
 static inline dvec d_add_exact_square(dvec sum, dvec a) {
   return (dvec){_mm512_fmadd_pd(a.a, a.a, sum.a), _mm512_fmadd_pd(a.b, a.b, sum.b)};
 }
+/* sum + x, and sum + x * x (exact), in the lanes of `above`, which are those where x > t or x is NaN */
+static inline dvec d_add_above(dvec sum, dvec x, double t, uint32_t above) {
+  (void)t;
+  return (dvec){_mm512_mask_add_pd(sum.a, (__mmask8)above, sum.a, x.a),
+                _mm512_mask_add_pd(sum.b, (__mmask8)(above >> 8), sum.b, x.b)};
+}
+static inline dvec d_add_square_above(dvec sum, dvec x, double t, uint32_t above) {
+  (void)t;
+  return (dvec){_mm512_mask3_fmadd_pd(x.a, x.a, sum.a, (__mmask8)above),
+                _mm512_mask3_fmadd_pd(x.b, x.b, sum.b, (__mmask8)(above >> 8))};
+}
 /* a - t where a > t or a is NaN, else 0 */
 static inline dvec d_excess(dvec x, double t) {
   const __m512d c = _mm512_set1_pd(t);

@@ -158,6 +158,17 @@ static inline dvec d_add_exact_square(dvec sum, dvec a) {
   EACH_LANE sum.lane[l] += a.lane[l] * a.lane[l];
   return sum;
 }
+/* sum + x, and sum + x * x (exact), in the lanes of `above`, which are those where x > t or x is NaN */
+static inline dvec d_add_above(dvec sum, dvec x, double t, uint32_t above) {
+  (void)t;
+  EACH_LANE sum.lane[l] += above >> l & 1 ? x.lane[l] : 0.0;
+  return sum;
+}
+static inline dvec d_add_square_above(dvec sum, dvec x, double t, uint32_t above) {
+  (void)t;
+  EACH_LANE sum.lane[l] += above >> l & 1 ? x.lane[l] * x.lane[l] : 0.0;
+  return sum;
+}
 /* a - t where a > t or a is NaN, else 0 */
 static inline dvec d_excess(dvec a, double t) {
   EACH_LANE a.lane[l] = a.lane[l] <= t ? 0.0 : a.lane[l] - t;

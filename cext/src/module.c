@@ -6,6 +6,8 @@
 #include "sparse.h"
 #include "topk.h"
 
+#include <math.h>
+
 #define METHOD(name) static PyObject *py_##name(PyObject *module, PyObject *const *args, Py_ssize_t count)
 #define OPEN(name, wanted)                                                                                             \
   (void)module, (void)args;                                                                                            \
@@ -154,18 +156,23 @@ METHOD(moments_feedback) {
   return sum_up(&call, gradient, residual, n, args[2]);
 }
 
+/* x, threshold, threads, limit */
 METHOD(tail_moments) {
-  OPEN(tail_moments, 3);
+  OPEN(tail_moments, 4);
   float *x;
   int64_t n;
-  double threshold;
+  double threshold, limit;
   int threads;
   struct tail_sums t;
   if (!take_vector(&call, args[0], "x", false, &x, &n) || !take_threshold(call.function, args[1], &threshold) ||
-      !take_threads(call.function, args[2], &threads))
+      !take_threads(call.function, args[2], &threads) || !take_double(call.function, args[3], "limit", &limit))
     return finish(&call, NULL);
+  if (!(limit >= threshold)) {
+    PyErr_Format(PyExc_ValueError, "%s: limit must be at least the threshold", call.function);
+    return finish(&call, NULL);
+  }
   Py_BEGIN_ALLOW_THREADS;
-  t = compute_tail(x, n, threshold, threads);
+  t = compute_tail(x, n, threshold, isinf(limit) ? INT32_MAX : threshold_key(limit), threads);
   Py_END_ALLOW_THREADS;
   return finish(&call, Py_BuildValue("Ldd", (long long)t.count, t.sum, t.sum_squares));
 }

@@ -112,7 +112,10 @@ static bool take_collector(struct call *call, PyObject *const *args, int64_t n, 
     return false;
   }
   c->tiles = workspace;
-  c->logs = PyObject_IsTrue(args[3]);
+  int64_t sums;
+  if (!take_int(call->function, args[3], "sums", 0, SUM_ALL, &sums))
+    return false;
+  c->sums = (int)sums;
   return true;
 }
 
@@ -130,11 +133,10 @@ static PyObject *tuple_of(const struct collected *r, const struct collector *c, 
     return NULL;
   const struct moments *m = &r->moments;
   return Py_BuildValue("L(LLddddd)NL", (long long)r->candidates, (long long)n, (long long)m->nonzero, m->sum,
-                       m->sum_abs, m->sum_squares, c->logs ? m->sum_log : Py_NAN, m->max_abs, tails,
-                       (long long)c->found);
+                       m->sum_abs, m->sum_squares, m->sum_log, m->max_abs, tails, (long long)c->found);
 }
 
-/* gradient, residual, low, zero_above, indices, values, brackets, between, workspace, logs, threads */
+/* gradient, residual, low, zero_above, indices, values, brackets, between, workspace, sums, threads */
 METHOD(collect_feedback) {
   OPEN(collect_feedback, 11);
   float *gradient, *residual;
@@ -170,7 +172,6 @@ METHOD(settle) {
   int64_t n, entries, bad;
   int32_t key, zero_key;
   int threads;
-  bool ascending;
   struct payload list;
   if (!take_vector(&call, args[0], "residual", true, &residual, &n) ||
       !take_entries(&call, args[1], args[2], true, &list.indices, &list.values, &list.capacity) ||
@@ -180,7 +181,7 @@ METHOD(settle) {
     return finish(&call, NULL);
   const struct entries places = {list.indices, NULL, entries};
   Py_BEGIN_ALLOW_THREADS;
-  bad = find_bad_index(&places, n, &ascending);
+  bad = find_bad_index(&places, n, NULL);
   if (bad < 0)
     entries = settle(&list, entries, residual, key, zero_key, threads);
   Py_END_ALLOW_THREADS;

@@ -16,6 +16,7 @@ struct job {
   float *x;
   int64_t n, chunk;
   double threshold;
+  int32_t limit;
   struct tasks chunks;
   struct moment_lanes moments[CHUNKS];
   struct tail_lanes tails[CHUNKS];
@@ -99,12 +100,13 @@ static void tail_worker(void *context) {
   int32_t key = threshold_key(job->threshold);
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
     int64_t start = c * job->chunk, length = min64(job->chunk, job->n - start);
-    job->kernels->tail(job->x + start, length, job->threshold, key, &job->tails[c]);
+    job->kernels->tail(job->x + start, length, job->threshold, key, job->limit, &job->tails[c]);
   }
 }
 
-struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int threads) {
+struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int32_t limit, int threads) {
   struct job job = {.kernels = active_kernels(), .x = (float *)(uintptr_t)x, .n = n, .threshold = threshold};
+  job.limit = limit;
   cut_in_chunks(&job);
   run_workers(tail_worker, &job, useful_threads(n, 2 * TILE, threads));
   struct tail_sums total = {0};

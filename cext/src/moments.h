@@ -31,8 +31,9 @@ void add_tail(struct tail_sums *total, const struct tail_lanes *lanes);
  * the same, bit for bit, for any number of threads and any instruction set. */
 struct moments compute_moments(const float *gradient, float *x, int64_t n, int threads);
 
-/* Sums of |x| - threshold over |x| > threshold; a NaN counts and makes the sums NaN. threshold is not NaN. */
-struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int threads);
+/* Sums of |x| - threshold over |x| > threshold with keys up to `limit`; a NaN, where it is within the limit, counts and
+ * makes the sums NaN. threshold is not NaN. */
+struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int32_t limit, int threads);
 
 /* The largest |x|, 0 for an empty vector, NaN if there is one. One pass that does nothing but read: the floor of every
  * method that looks at each element once. */

@@ -6,7 +6,8 @@ enum { CHUNK = 32768 };
 
 int64_t find_bad_index(const struct entries *list, int64_t n, bool *strictly_ascending) {
   const struct kernels *kernels = active_kernels();
-  *strictly_ascending = kernels->ascending(list->indices, list->count);
+  if (strictly_ascending)
+    *strictly_ascending = kernels->ascending(list->indices, list->count);
   if (kernels->within(list->indices, list->count, n))
     return -1;
   int64_t bad = 0;

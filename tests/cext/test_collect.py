@@ -11,12 +11,14 @@ from cext import reference
 BRACKETS = np.array([0.2, 0.3, 0.9, 1.1], np.float64)
 
 
-def collect(module, gradient, residual, low, zero_above, room, *, brackets=BRACKETS, logs=True, threads=1, space=None):
+def collect(
+    module, gradient, residual, low, zero_above, room, *, brackets=BRACKETS, sums=cext.SUM_ALL, threads=1, space=None
+):
     payload = room(len(residual) if space is None else space)
     between = np.empty(len(residual), np.float32)
     workspace = np.empty(module.collect_workspace(len(residual)), np.uint8)
     arrays = (*payload, brackets, between, workspace)
-    seen = module.collect_feedback(gradient, residual, low, zero_above, *arrays, logs, threads)
+    seen = module.collect_feedback(gradient, residual, low, zero_above, *arrays, sums, threads)
     return seen, payload, np.sort(between[: seen.between])
 
 
@@ -39,24 +41,35 @@ def test_collect_equals_reference(level, n, make, room, same):
 
 
 @pytest.mark.parametrize("brackets", [[], [0.9, 1.1], [0.9, 1.1, 0.2, 0.3], [2.0, 2.5, 0.9, 1.1, 0.2, 0.3, 0.1, 0.15]])
-@pytest.mark.parametrize("logs", [True, False])
-def test_same_bits_on_every_instruction_set_and_thread_count(brackets, logs, make, room):
+@pytest.mark.parametrize("sums", [0, 2, 5, 6, 14, 15])
+def test_same_bits_on_every_instruction_set_and_thread_count(brackets, sums, make, room):
     """Brackets may come in any order; whatever runs, the sums, the candidates and the residual are the same bits."""
-    n, pairs, before = 500_003, np.array(brackets, np.float64), cext.simd()
+    n, pairs, before = 300_003, np.array(brackets, np.float64), cext.simd()
     outcomes = set()
     for level in cext.capabilities():
         cext.use(level)
         for threads in (1, 2, 3):
             residual = make(n, seed=2)
             seen, payload, between = collect(
-                cext, make(n, seed=1), residual, 0.5, 1.5, room, brackets=pairs, logs=logs, threads=threads
+                cext, make(n, seed=1), residual, 0.5, 1.5, room, brackets=pairs, sums=sums, threads=threads
             )
-            sums = seen.moments if logs else seen.moments._replace(sum_log=0.0)
             found = tuple(part[: seen.candidates].tobytes() for part in payload)
-            bits = (between.tobytes(), *found, residual.tobytes())
-            outcomes.add((seen.candidates, sums, seen.tails, seen.between, *bits))
+            outcomes.add((str(seen), between.tobytes(), *found, residual.tobytes()))
     cext.use(before)
     assert len(outcomes) == 1
+
+
+@pytest.mark.parametrize("sums", range(16))
+def test_only_what_was_asked_for_is_summed(level, sums, make, room):
+    n, results = 10_001, []
+    for module in (cext, reference):
+        seen, *_ = collect(module, make(n), make(n, seed=2), 0.5, 1.5, room, sums=sums)
+        results.append((*seen.moments, *(number for tail in seen.tails for number in tail)))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-11, atol=1e-9)
+    named = dict(zip(cext.Moments._fields, results[0], strict=False))
+    asked = {"sum": 1, "sum_abs": 2, "sum_squares": 4, "sum_log": 8}
+    assert all(math.isnan(named[name]) != bool(sums & flag) for name, flag in asked.items())
+    assert named["max_abs"] > 0
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -180,6 +193,19 @@ def test_refusals(changes, message, make, room):
     with pytest.raises(ValueError, match=message):
         collect(cext, gradient, residual, arguments.pop("low"), arguments.pop("zero_above"), room, **arguments)
     assert np.array_equal(residual, before)
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+def test_sums_up_to_a_limit(module, level, make):
+    x = make(10_001, "nan")
+    every, above = module.tail_moments(np.nan_to_num(x), 0.5), module.tail_moments(np.nan_to_num(x), 0.9)
+    between = module.tail_moments(x, 0.5, 1, 0.9)
+    higher = above[1] + 0.4 * above[0]  # over the lower threshold
+    assert between[0] == every[0] - above[0]
+    assert between[1] == pytest.approx(every[1] - higher, rel=1e-9)
+    assert math.isnan(module.tail_moments(x, 0.5)[1])
+    with pytest.raises(ValueError, match="limit must be at least the threshold"):
+        module.tail_moments(x, 0.5, 1, 0.4)
 
 
 def test_settle_refuses_places_outside(make):

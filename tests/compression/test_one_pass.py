@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import cext
 from toolkit.compression import Compressor, Context, SparsePayload, create, predict, sidco, statistical, thresholdv
 from toolkit.compression.passes import KernelPasses, Prediction
 from toolkit.compression.rooms import Rooms
@@ -133,11 +134,11 @@ def test_a_prediction_that_misses_changes_nothing(name: str, wrong: str, monkeyp
 def test_nothing_is_predicted_from_too_little() -> None:
     passes, plan = KernelPasses(1), [(sidco.fits.exponential, 0.25), (sidco.fits.exponential, 0.004)]
     few = torch.randn(32, generator=torch.Generator().manual_seed(0))
-    assert predict.predict_stages(passes, few[:5], plan, N, False) is None
-    assert predict.predict_stages(passes, few, plan, N, False) is None
-    assert predict.predict_stages(passes, torch.zeros(4096), plan, N, False) is None
-    assert predict.predict_stages(passes, torch.full((4096,), math.nan), plan, N, False) is None
-    assert predict.predict_count(passes, torch.zeros(4096), N, 10, 10) is None
+    assert predict.predict_stages(passes, few[:5], plan, N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, few, plan, N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, torch.zeros(4096), plan, N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, torch.full((4096,), math.nan), plan, N, cext.SUM_ABS) is None
+    assert predict.predict_count(passes, torch.zeros(4096), N, 10, 10, cext.SUM_ABS) is None
 
 
 def test_payloads_in_flight_are_not_written_to() -> None:

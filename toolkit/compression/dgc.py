@@ -31,7 +31,7 @@ class DGC(ThresholdCompressor):
         """The very threshold: the sample needs no statistics of the whole vector."""
         sample = strided_sample(passes, residual, self._size(context), self.seed(context), gradient)
         threshold = nth_largest(passes, sample, math.ceil(sample.numel() * context.density))
-        return prediction(passes, sample, threshold, threshold, self.elements)
+        return prediction(passes, sample, threshold, threshold, self.elements, sums=0)
 
     def _size(self, context: Context) -> int:
         return min(self.elements, math.ceil(max(SAMPLE * self.elements, 2.0 / context.density)))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from scipy.special import ndtri
 
+import cext
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import KernelPasses, Prediction, Selection
@@ -18,6 +19,7 @@ from toolkit.compression.tail import Tail
 ROUNDS = 3
 FEW, MANY = 2.0 / 3.0, 4.0 / 3.0
 AROUND = 0.03  # half a bracket, as a share of the threshold
+SUMS = cext.SUM_X + cext.SUM_SQUARES
 
 
 class GaussianK(ThresholdCompressor):
@@ -40,7 +42,7 @@ class GaussianK(ThresholdCompressor):
         last = tried[-1][0]
         low = (1.0 - AROUND) * last
         brackets = [((1.0 - AROUND) * t, (1.0 + AROUND) * t) for t, _ in tried[:-1] if t < low]
-        return prediction(passes, sample, low, max(low, last), self.elements, brackets)
+        return prediction(passes, sample, low, max(low, last), self.elements, brackets, SUMS)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         tried = _tried(sums, context.density, k, tail.count)

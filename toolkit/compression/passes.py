@@ -29,7 +29,7 @@ class Prediction:
     """What one pass shall collect: candidates above `low`, zeroed above `zero_above` >= low, and what lies in brackets.
 
     brackets: (low, high) around each further threshold that is likely to be asked for, disjoint. room, inside: most
-    candidates and most bracketed entries.
+    candidates and most bracketed entries. sums: which ones the pass shall make, cext.SUM_ABS and so on.
     """
 
     low: float
@@ -37,7 +37,7 @@ class Prediction:
     room: int
     brackets: tuple[tuple[float, float], ...] = ()
     inside: int = 0
-    logs: bool = False
+    sums: int = cext.SUM_ALL
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Passes(Protocol):
     def above_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, threshold: float) -> Selection: ...
     def moments(self, x: torch.Tensor) -> Sums: ...
     def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> Sums: ...
-    def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]: ...
+    def tail_moments(self, x: torch.Tensor, threshold: float, limit: float = ...) -> tuple[int, float, float]: ...
+    def largest(self, x: torch.Tensor) -> float: ...
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None: ...
     def settle(
         self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float
@@ -127,10 +128,14 @@ class KernelPasses:
         sums: Sums = self.kernels.moments_feedback(gradient.numpy(), residual.numpy(), self.threads)
         return sums
 
-    def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]:
-        """Count, sum and sum of squares of |x| − threshold where |x| > threshold."""
-        count, total, squares = self.kernels.tail_moments(x.numpy(), threshold, self.threads)
+    def tail_moments(self, x: torch.Tensor, threshold: float, limit: float = math.inf) -> tuple[int, float, float]:
+        """Count, sum and sum of squares of |x| − threshold where |x| > threshold, up to a limit."""
+        count, total, squares = self.kernels.tail_moments(x.numpy(), threshold, self.threads, limit)
         return count, total, squares
+
+    def largest(self, x: torch.Tensor) -> float:
+        """The largest |x|, NaN if there is one."""
+        return float(self.kernels.max_abs(x.numpy(), self.threads))
 
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
         self.kernels.zero_at(x.numpy(), indices.numpy())
@@ -163,7 +168,7 @@ class KernelPasses:
         work = self._space(self.kernels.collect_workspace(elements))
         arrays = (indices, values, brackets, between, work)
         g, r = gradient.numpy(), residual.numpy()
-        seen = self.kernels.collect_feedback(g, r, wanted.low, wanted.zero_above, *arrays, wanted.logs, self.threads)
+        seen = self.kernels.collect_feedback(g, r, wanted.low, wanted.zero_above, *arrays, wanted.sums, self.threads)
         candidates = _tensors(indices[: seen.candidates], values[: seen.candidates])
         floor, zeroed_above = wanted.low, wanted.zero_above
         if seen.candidates > len(indices):

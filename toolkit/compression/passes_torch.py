@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -63,10 +64,14 @@ class TorchPasses:
         residual.add_(gradient)
         return self.moments(residual)
 
-    def tail_moments(self, x: torch.Tensor, threshold: float) -> tuple[int, float, float]:
+    def tail_moments(self, x: torch.Tensor, threshold: float, limit: float = math.inf) -> tuple[int, float, float]:
         excess = x.abs().double() - threshold
         excess = excess[~(excess <= 0)]
+        excess = excess if math.isinf(limit) else excess[excess <= limit - threshold]
         return excess.numel(), float(excess.sum()), float(excess.square().sum())
+
+    def largest(self, x: torch.Tensor) -> float:
+        return float(x.abs().max()) if x.numel() else 0.0
 
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
         x[indices.long()] = 0.0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+import cext
 from toolkit.compression.fits import Shape, Sums, exponential
 from toolkit.compression.passes import KernelPasses, Prediction
 from toolkit.compression.tail import nth_largest
@@ -49,7 +50,7 @@ def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[
 
 
 def predict_stages(
-    passes: KernelPasses, sample: torch.Tensor, plan: Plan, elements: int, logs: bool
+    passes: KernelPasses, sample: torch.Tensor, plan: Plan, elements: int, sums: int
 ) -> Prediction | None:
     """Brackets around the stages' thresholds of a vector of `elements`; None where a sample of it cannot say."""
     if sample.numel() < FEWEST:
@@ -72,7 +73,7 @@ def predict_stages(
         brackets.append((max(threshold - around, brackets[-1][1] if brackets else 0.0), threshold + around))
         if brackets[-1][0] >= threshold:
             return None  # the sample is too small to tell this stage from the one before
-    return prediction(passes, sample, brackets[-1][0], threshold, elements, brackets[:-1], logs)
+    return prediction(passes, sample, brackets[-1][0], threshold, elements, brackets[:-1], sums)
 
 
 def prediction(
@@ -82,7 +83,7 @@ def prediction(
     zero_above: float,
     elements: int,
     brackets: Sequence[Bracket] = (),
-    logs: bool = False,
+    sums: int = cext.SUM_ALL,
 ) -> Prediction | None:
     """With the room that the sample says is needed; None where that is so much that nothing would be saved."""
 
@@ -100,7 +101,7 @@ def prediction(
         room=_room(candidates, elements),
         brackets=tuple(brackets),
         inside=_room(inside, elements) if brackets else 0,
-        logs=logs,
+        sums=sums,
     )
 
 
@@ -109,10 +110,12 @@ def _room(share: float, elements: int) -> int:
 
 
 def predict_count(
-    passes: KernelPasses, sample: torch.Tensor, elements: int, at_least: float, about: float
+    passes: KernelPasses, sample: torch.Tensor, elements: int, at_least: float, about: float, sums: int
 ) -> Prediction | None:
     """Candidates that almost surely include the `at_least` largest; zeroed are `about` so many of them."""
     scale = sample.numel() / elements
     rank = at_least * scale
     low = nth_largest(passes, sample, math.ceil(rank + 8.0 * math.sqrt(rank)) + 8)
-    return prediction(passes, sample, low, max(low, nth_largest(passes, sample, round(about * scale))), elements)
+    return prediction(
+        passes, sample, low, max(low, nth_largest(passes, sample, round(about * scale))), elements, sums=sums
+    )

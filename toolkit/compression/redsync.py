@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+import cext
 from toolkit.compression.base import Context, wanted_count
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import KernelPasses, Prediction, Selection
@@ -32,7 +33,8 @@ class RedSync(ThresholdCompressor):
     ) -> Prediction | None:
         """Whatever the largest magnitude will be, the threshold lies between the k-th and the 2k-th."""
         k = wanted_count(self.elements, context.density)
-        return predict_count(passes, passes.sample(gradient, residual, GRAINS), self.elements, 2.0 * k, 1.4 * k)
+        sample = passes.sample(gradient, residual, GRAINS)
+        return predict_count(passes, sample, self.elements, 2.0 * k, 1.4 * k, cext.SUM_ABS)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
@@ -61,7 +63,8 @@ class RedSyncTrimmed(ThresholdCompressor):
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
         k = wanted_count(self.elements, context.density)
-        found = predict_count(passes, passes.sample(gradient, residual, GRAINS), self.elements, k, k)
+        sample = passes.sample(gradient, residual, GRAINS)
+        found = predict_count(passes, sample, self.elements, k, k, cext.SUM_ABS)
         return None if found is None else replace(found, zero_above=math.inf)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+import cext
 from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Sums
@@ -35,7 +36,7 @@ class Sidco(StatisticalCompressor):
 
     first: Fit
     later: Fit
-    logs = False  # whether a fit needs the sum of logarithms
+    sums: int  # that the fits need
 
     def __init__(self, section: CompressionSection, elements: int) -> None:
         super().__init__(section, elements)
@@ -45,7 +46,7 @@ class Sidco(StatisticalCompressor):
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
         sample = passes.sample(gradient, residual, GRAINS)
-        return predict_stages(passes, sample, self._plan(context.density), self.elements, self.logs)
+        return predict_stages(passes, sample, self._plan(context.density), self.elements, self.sums)
 
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
         plan, k = self._plan(context.density), wanted_count(self.elements, context.density)
@@ -93,6 +94,7 @@ class Sidco(StatisticalCompressor):
 class SidcoE(Sidco):
     """Exponential at every stage."""
 
+    sums = cext.SUM_ABS
     first = staticmethod(fits.exponential)
     later = staticmethod(fits.exponential)
 
@@ -100,6 +102,7 @@ class SidcoE(Sidco):
 class SidcoP(Sidco):
     """Generalised Pareto at every stage."""
 
+    sums = cext.SUM_ABS + cext.SUM_SQUARES
     first = staticmethod(fits.pareto)
     later = staticmethod(fits.pareto)
 
@@ -109,4 +112,4 @@ class SidcoGP(Sidco):
 
     first = staticmethod(fits.gamma)
     later = staticmethod(fits.pareto)
-    logs = True
+    sums = cext.SUM_ABS + cext.SUM_SQUARES + cext.SUM_LOGS

@@ -61,8 +61,8 @@ class ThresholdCompressor(StatisticalCompressor):
 
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
         k = wanted_count(self.elements, context.density)
-        whole = context.density >= 1.0 or sums.sum_abs == 0.0
-        if not math.isfinite(sums.sum_squares) or (whole and self.exact_count):
+        whole = context.density >= 1.0 or sums.max_abs == 0.0
+        if not math.isfinite(sums.max_abs) or (whole and self.exact_count):
             return self.payload(tail.take_topk(k), context.density)
         if whole:
             return self.payload(tail.take(0.0), context.density, threshold=0.0)

@@ -41,8 +41,7 @@ class Tail:
         self.removing = removing
         self.seen = seen
         self._vector = vector
-        empty = torch.zeros(0, dtype=torch.int32, device=vector.device), vector[:0].clone()
-        self.candidates: Selection = seen.candidates if seen else empty
+        self.candidates: Selection = seen.candidates if seen else (vector[:0].int(), vector[:0])
         self.floor = seen.floor if seen else math.inf
         self._zeroed_above = seen.zeroed_above if seen else math.inf
 
@@ -82,13 +81,8 @@ class Tail:
         assert self.seen is not None
         high = self.seen.brackets[number][1]
         above = TailSums(*self.seen.tails[number]).over_lower(high - threshold)
-        near = TailSums(*self.passes.tail_moments(self.seen.between, threshold))
-        beyond = TailSums(*self.passes.tail_moments(self.seen.between, high)).over_lower(high - threshold)
-        return TailSums(
-            above.count + near.count - beyond.count,
-            above.sum + near.sum - beyond.sum,
-            above.squares + near.squares - beyond.squares,
-        )
+        inside = self.passes.tail_moments(self.seen.between, threshold, high)
+        return TailSums(above.count + inside[0], above.sum + inside[1], above.squares + inside[2])
 
     def _bracket(self, threshold: float) -> int | None:
         brackets = self.seen.brackets if self.seen else ()

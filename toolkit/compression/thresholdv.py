@@ -99,7 +99,7 @@ class ThresholdV(_Controlled):
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         k = wanted_count(self.elements, context.density)
         passes = self.passes(vector)
-        if k == self.elements or not bool(vector.abs().max().isfinite()):
+        if k == self.elements or not math.isfinite(passes.largest(vector)):
             return self.payload(passes.topk(vector, k), context.density)
         threshold = self.threshold
         chosen = self._scan(passes, vector, k, self.elements)
@@ -138,29 +138,33 @@ class ThresholdV16(_Controlled):
     ) -> Selection:
         """residual += gradient; then the blocks that the scan needs, by what a sample says, with their scores."""
         wanted, blocks = self._wanted(context), self._count()
-        low = -1.0
+        low, room = -1.0, blocks
         if self.elements >= PREDICT_FROM and 4 * wanted < blocks:
-            low = self._low(passes, passes.sample(gradient, residual, GRAINS), wanted)
-        room = blocks if low < 0.0 else min(blocks, int(1.6 * wanted) + blocks // 256)
+            low, share = self._low(passes, passes.sample(gradient, residual, 2 * GRAINS), wanted)
+            room = min(blocks, int(1.5 * share * blocks) + blocks // 256)
         count, found = passes.blocks_above(gradient, residual, low, room)
         above = self.wanted != wanted or low < float(np.float32(self.threshold)) or count > MUCH * wanted
         if count < wanted or count > room or not above:
             found = passes.blocks_above(None, residual, -1.0, blocks)[1]
         return found
 
-    def _low(self, passes: KernelPasses, sample: torch.Tensor, wanted: int) -> float:
-        """A score above which the `wanted` best blocks lie, and all above the threshold if these are not far more."""
+    def _low(self, passes: KernelPasses, sample: torch.Tensor, wanted: int) -> tuple[float, float]:
+        """A score above which the `wanted` best blocks lie, and all above the threshold if these are not far more; and
+        the share of the blocks that lie above it. All of them where the sample holds a NaN.
+        """
         scores = passes.blocks_above(None, sample, -1.0, sample.numel())[1][1]
         rank = wanted / self._count() * scores.numel()
         low, lowest = (nth_largest(passes, scores, math.ceil(r + 6.0 * math.sqrt(r)) + 6) for r in (rank, MUCH * rank))
         if not math.isfinite(low):
-            return -1.0
-        return max(lowest, min(low, 0.9999 * self.threshold)) if self.wanted == wanted else low
+            return -1.0, 1.0
+        if self.wanted == wanted:
+            low = max(lowest, min(low, 0.9999 * self.threshold))
+        return low, passes.tail_moments(scores, low)[0] / scores.numel()
 
     def _choose(self, passes: Passes, candidates: Selection, context: Context) -> torch.Tensor:
         """The blocks to send, int32, ascending; moves the threshold."""
         wanted, scores = self._wanted(context), candidates[1]
-        if wanted == self._count() or not bool(scores.max().isfinite()):
+        if wanted == self._count() or not math.isfinite(passes.largest(scores)):
             chosen = passes.topk(scores, wanted)[0]
         else:
             chosen = self._scan(passes, scores, wanted, self._count(), candidates[0])
@@ -181,7 +185,10 @@ class ThresholdV16(_Controlled):
 def _rotated(places: torch.Tensor, first: int, k: int) -> torch.Tensor:
     """k of the places from number `first` on, wrapping round; ascending."""
     wrapped = max(0, first + k - places.numel())
-    return torch.cat((places[:wrapped], places[first : first + k])) if wrapped else places[first : first + k]
+    rotated = places[first : first + k] if not wrapped else places.new_empty(k)
+    if wrapped:
+        rotated[:wrapped], rotated[wrapped:] = places[:wrapped], places[first:]
+    return rotated
 
 
 def block_scores(vector: torch.Tensor) -> torch.Tensor:
