@@ -113,19 +113,24 @@ class Network:
 
     def _join(self, flow: Flow, now: float) -> bool:
         """Let a flow join the only star on its way, if it has all other links to itself; else stars are dissolved."""
-        stars = {self._stars[link] for link in flow.route if link in self._stars}
-        if len(stars) == 1:
-            (star,) = stars
-            rest = [link for link in flow.route if link != star.link]
-            others = min([self._plain[link] for link in rest], default=INFINITE)
-            if star.link in flow.route and all(len(self._on[link]) == 1 for link in rest) and star.fits(others):
-                star.join(flow, flow.left, others, now)
-                for link in rest:
-                    self._stars[link] = star
+        star, others, fits = None, INFINITE, True
+        for link in flow.route:
+            found = self._stars.get(link)
+            if found is not None and found.link == link and star is None:
+                star = found
+            elif found is not None or len(self._on[link]) > 1:
+                fits = False
+            elif self._plain[link] < others:
+                others = self._plain[link]
+        if star is not None and fits and star.fits(others):
+            star.join(flow, flow.left, others, now)
+            for link in flow.route:
+                self._stars[link] = star
+            if not star.ending:
                 self._arm(star, now)
-                return True
-        for star in stars:
-            self._dissolve(star)
+            return True
+        for crowd in {self._stars[link] for link in flow.route if link in self._stars}:
+            self._dissolve(crowd)
         return False
 
     def _arm(self, star: Star, now: float) -> None:
@@ -144,11 +149,13 @@ class Network:
         self._settle_later(links)
 
     def _star_due(self, star: Star) -> None:
+        star.ending = True  # whoever joins now is counted in below
         for flow in star.due(self.clock.now):
             for link in flow.route:
                 if link != star.link:
                     self._stars.pop(link, None)
             self._leave(flow)
+        star.ending = False
         if len(star.flows) >= max(1, self.least // 2) and star.holds:
             self._arm(star, self.clock.now)
         elif star.flows:
@@ -271,8 +278,8 @@ class Network:
         if self.log is not None:
             self.log.append((flow.route, flow.began, float(self.clock.now), flow.size))
         flow.sent()
-        if shared and not any(link in self._stars for link in flow.route):  # else nobody takes its place, or all do
-            self._settle_later(flow.route)
+        if shared and not (self._stars and any(link in self._stars for link in flow.route)):
+            self._settle_later(flow.route)  # else nobody takes its place, or all of a star do
 
     def _settle(self) -> None:
         flows = self._touched()

@@ -23,7 +23,7 @@ class Star:
     def __init__(self, link: int, capacity: float, others: float, now: float) -> None:
         self.link, self.capacity, self.others = link, capacity, others
         self.flows: dict[Flow, float] = {}  # its end on the virtual clock
-        self.version = 0
+        self.version, self.ending = 0, False
         self._ends: list[tuple[float, int, Flow]] = []
         self._virtual, self._since = 0.0, now
         self._number = 0
