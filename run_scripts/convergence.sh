@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Convergence of every compressor on two small networks, five seeds, four workers: runs/convergence/convergence.{csv,md,png}.
-#   ./run_scripts/convergence.sh                  all of it (230 trainings, about 10 minutes on 2 cores)
+#   ./run_scripts/convergence.sh                  all of it (200 trainings, about 10 minutes on 2 cores)
 #   ./run_scripts/convergence.sh --seconds 50     some of it; call again to go on
 #   ./run_scripts/convergence.sh --methods "none;topk" --seeds 1,2
 set -eu

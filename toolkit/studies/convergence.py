@@ -8,11 +8,9 @@ table and a figure: test loss over that of dense training, mean over the seeds.
 from __future__ import annotations
 
 import argparse
-import csv
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.comm import Communicator
@@ -20,6 +18,7 @@ from toolkit.experiment import Experiment, digest, load
 from toolkit.gradients.capture import parse_numbers
 from toolkit.registry import COMPRESSORS, check_name, exchanges_of
 from toolkit.studies.convergence_report import report
+from toolkit.studies.runs import append, read, train_once
 
 
 @dataclass(frozen=True)
@@ -74,32 +73,9 @@ def cases(args: argparse.Namespace) -> Iterator[tuple[str, str, int, Experiment]
                 yield Path(file).stem, name, seed, experiment
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of an earlier job; none where the file is not there."""
-    if not path.exists():
-        return []
-    kinds = {"str": str, "int": int, "float": float}
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [Row(**{f.name: kinds[str(f.type)](row[f.name]) for f in fields(Row)}) for row in csv.DictReader(stream)]
-
-
-def append(path: Path, row: Row) -> None:
-    new = not path.exists()
-    with path.open("a", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=[f.name for f in fields(Row)])
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(row))
-
-
 def run(task: str, method: str, seed: int, experiment: Experiment, comm: Communicator) -> Row:
-    """Train once, in a folder that is not kept."""
-    from toolkit.train import train
-
-    with tempfile.TemporaryDirectory() as folder:
-        shared = Path(comm.broadcast(folder))
-        result = train(experiment, shared / "run", comm)
-        comm.barrier()
+    """Train once."""
+    result = train_once(experiment, comm)
     training = result["training"]
     last = training["losses"][-max(1, len(training["losses"]) // 10) :]
     return Row(
@@ -123,7 +99,7 @@ def main(argv: list[str]) -> int:
     path, began = args.out / "convergence.csv", time.monotonic()
     if comm.rank == 0:
         args.out.mkdir(parents=True, exist_ok=True)
-    done = comm.broadcast(read(path))
+    done = comm.broadcast(read(path, Row))
     there = {(row.task, row.method, row.seed, row.settings) for row in done}
     for number, (task, method, seed, experiment) in enumerate(wanted, start=1):
         if (task, method, seed, digest(experiment)) in there:

@@ -81,22 +81,27 @@ def _error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 and finite else math.nan
 
 
+def _shown(ratio: float) -> float:
+    """Where a ratio stands in the figure: what has diverged, at its right edge."""
+    return ratio if ratio < MOST else MOST
+
+
 def figure(rows: Sequence[Run], tasks: Sequence[str], methods: Sequence[str], path: Path) -> None:
     """A panel a task: each seed's loss over dense a dot, the mean a bar, the limit a line."""
     size = (5.2 * len(tasks), 0.9 + 0.24 * len(methods))
     drawn, axes = plt.subplots(1, len(tasks), figsize=size, squeeze=False, layout="constrained", sharey=True)
     for axis, task in zip(axes[0], tasks, strict=True):
         for place, method in enumerate(methods):
-            found = [ratio if ratio < MOST else MOST for ratio in ratios(rows, task, method)]  # NaN is at the edge too
+            found = ratios(rows, task, method)
             if found:
-                mean = statistics.fmean(found)
-                axis.plot(found, [place] * len(found), "o", color="0.7", markersize=3)
+                mean = _shown(statistics.fmean(found))
+                axis.plot([_shown(ratio) for ratio in found], [place] * len(found), "o", color="0.7", markersize=3)
                 axis.plot([mean], [place], "|", color="C0" if mean <= LIMIT else "C3", markersize=14, mew=3)
         axis.axvspan(0, LIMIT, color="C2", alpha=0.10)
         axis.axvline(1.0, color="0.5", linewidth=0.8)
         axis.set_xscale("log")
-        axis.set_xlim(0.75, MOST * 1.02)
-        axis.set_xticks([0.8, 1, 1.25, 1.5, 2], ["0.8", "1", "1.25", "1.5", "2 or more"])
+        axis.set_xlim(0.6, MOST * 1.02)
+        axis.set_xticks([0.7, 0.8, 1, 1.25, 1.5, 2], ["0.7", "0.8", "1", "1.25", "1.5", "2 or more"])
         axis.set_xticks([], minor=True)
         axis.set_title(task, fontsize=10)
         axis.set_xlabel("test loss / dense test loss, same steps")
