@@ -60,14 +60,12 @@ FOR_EACH_ISA(UPDATE)
 /* Copies a block's places, and asks for those that come later in the list. */
 static void gather_places(const struct adam *adam, const struct block *block, struct lanes *lanes) {
   const int32_t *indices = block->indices;
-  const int64_t asked = min64(2 * GATHERED, block->ahead);
-  for (int64_t i = GATHERED; i < asked; i++) {
-    __builtin_prefetch(adam->parameters + indices[i], 1);
-    __builtin_prefetch(adam->moments + 2 * (int64_t)indices[i], 1);
-  }
   for (int64_t i = 0; i < block->count; i++) {
-    lanes->parameters[i] = adam->parameters[indices[i]];
-    memcpy(lanes->moments + 2 * i, adam->moments + 2 * (int64_t)indices[i], 2 * sizeof(float));
+    int64_t soon = indices[min64(i + SOON, block->ahead - 1)], place = indices[i];
+    __builtin_prefetch(adam->parameters + soon, 1);
+    __builtin_prefetch(adam->moments + 2 * soon, 1);
+    lanes->parameters[i] = adam->parameters[place];
+    memcpy(lanes->moments + 2 * i, adam->moments + 2 * place, 2 * sizeof(float));
   }
 }
 

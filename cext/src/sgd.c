@@ -56,16 +56,14 @@ FOR_EACH_ISA(UPDATE)
 static void gather_places(const struct sgd *sgd, const struct block *block, struct lanes *lanes) {
   const int32_t *indices = block->indices;
   const float *momentum = sgd->momentum_buffer;
-  const int64_t asked = min64(2 * GATHERED, block->ahead);
-  for (int64_t i = GATHERED; i < asked; i++) {
-    __builtin_prefetch(sgd->parameters + indices[i], 1);
-    if (momentum)
-      __builtin_prefetch(momentum + indices[i], 1);
-  }
   for (int64_t i = 0; i < block->count; i++) {
-    lanes->parameters[i] = sgd->parameters[indices[i]];
-    if (momentum)
-      lanes->momentum[i] = momentum[indices[i]];
+    int64_t soon = indices[min64(i + SOON, block->ahead - 1)], place = indices[i];
+    __builtin_prefetch(sgd->parameters + soon, 1);
+    lanes->parameters[i] = sgd->parameters[place];
+    if (momentum) {
+      __builtin_prefetch(momentum + soon, 1);
+      lanes->momentum[i] = momentum[place];
+    }
   }
 }
 

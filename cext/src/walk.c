@@ -33,7 +33,7 @@ struct refusal run_walk(struct walk *walk, void (*worker)(void *context), void *
 /* The first entry of [start, end) that was touched after this step. */
 static int64_t find_future(const struct walk *walk, int64_t start, int64_t end) {
   for (int64_t i = start; i < end; i++) {
-    __builtin_prefetch(walk->last_touched + walk->list.indices[min64(i + GATHERED, end - 1)]);
+    __builtin_prefetch(walk->last_touched + walk->list.indices[min64(i + SOON, end - 1)]);
     if (walk->last_touched[walk->list.indices[i]] > walk->step)
       return i;
   }

@@ -19,7 +19,8 @@
 
 enum {
   TILE_LANES = 256, /* places of a stretch at most: short ones, so that memory streams on while a tile is filled */
-  GATHERED = 128,   /* entries gathered at once, while the next ones are asked for */
+  GATHERED = 128,   /* entries gathered at once */
+  SOON = 96,        /* entries ahead whose places are asked for, one with each that is gathered */
 };
 
 enum layout { WHOLE, STRETCH, SCATTERED };
