@@ -10,8 +10,9 @@ import pytest
 
 from toolkit.__main__ import COMMANDS
 from toolkit.registry import COMPRESSORS, EXCHANGES
-from toolkit.studies.convergence import methods, read
+from toolkit.studies.convergence import Row, methods
 from toolkit.studies.convergence_report import LIMIT, ratios
+from toolkit.studies.runs import read
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/compression.md").read_text()
@@ -37,7 +38,7 @@ def test_commands_scripts_and_files_exist():
 
 @pytest.mark.parametrize("method", methods())
 def test_the_convergence_table_is_that_of_the_runs(method):
-    rows = read(ROOT / "docs/convergence.csv")
+    rows = read(ROOT / "docs/convergence.csv", Row)
     means = [statistics.fmean(ratios(rows, task, method)) for task in ("digits", "charlm")]
     (line,) = re.findall(rf"^\| {re.escape(method)} \| (.*) \|$", PAGE, flags=re.MULTILINE)
     cells = line.split(" | ")
