@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 from simulator.computefit import fit_compute
-from simulator.fitting import fit_nonnegative, trimmed_mean
+from simulator.costfit import fit_cost, fit_costs
+from simulator.exchanged import Exchanged, observe_exchanges
+from simulator.hvdtimeline import read_timeline
 from simulator.linkfit import fit_links
 from simulator.netfit import fit_network
 from simulator.observe import (
     CallPoint,
     Run,
     achieved_density,
-    compress_points,
     load_run,
-    merge_points,
-    observe_exchanges,
     observe_steps,
-    optimize_points,
 )
 from simulator.paced import device_layers
 from simulator.profile import Cost, Profile
@@ -36,16 +35,17 @@ from toolkit import registry
 from toolkit.errors import UserError
 
 BUSY = 1.2  # ratio of compute times for the same work from which the host counts as disturbed
-COST_NAMES = ("call_s", "element_s", "entry_s")
-COST_PRIOR = (2e-5, 1e-9, 5e-9)  # seconds a call, an element, an entry, on one core of a few GB/s
 
 
-def calibrate(runs: Sequence[Run]) -> Profile:
-    """Fit a profile to runs of one network, or to paced runs of any. UserError where they do not belong together."""
+def calibrate(runs: Sequence[Run], timelines: Sequence[tuple[Run, Path]] = ()) -> Profile:
+    """Fit a profile to runs of one network, or to paced runs of any. UserError where they do not belong together.
+
+    timelines: what Horovod itself wrote of some of the runs (HOROVOD_TIMELINE); their exchanges count besides.
+    """
     if not runs:
         raise UserError("calibrate: at least one run folder is wanted")
     if all(run.paced for run in runs):
-        return _calibrate_paced(runs)
+        return _calibrate_paced(runs, timelines)
     _check_same(runs)
     first = runs[0]
     compute = fit_compute(runs)
@@ -64,10 +64,12 @@ def calibrate(runs: Sequence[Run]) -> Profile:
         host=_host(first, compute.stretch),
         fits={"compute": compute.note},
     )
-    return _with_software(profile, runs, relaxed, compute.stretch)
+    return _with_software(
+        profile, runs, [factor * compute.stretch for factor in relaxed], _seen(runs, relaxed, timelines)
+    )
 
 
-def _calibrate_paced(runs: Sequence[Run]) -> Profile:
+def _calibrate_paced(runs: Sequence[Run], timelines: Sequence[tuple[Run, Path]]) -> Profile:
     """What paced runs show: everything but compute, brought to one rank a core; the layers are those of the first."""
     first = runs[0]
     relaxed = [1.0 / run.stretch for run in runs]
@@ -83,13 +85,26 @@ def _calibrate_paced(runs: Sequence[Run]) -> Profile:
         host={**_host(first, 1.0), "ranks": first.cores or 1},
         fits={"step": note},
     )
-    return _with_software(profile, runs, relaxed, 1.0)
+    return _with_software(profile, runs, relaxed, _seen(runs, relaxed, timelines))
 
 
-def _with_software(profile: Profile, runs: Sequence[Run], relaxed: Sequence[float], stretch: float) -> Profile:
-    """The profile with the costs of compression, exchanges, merging and optimizing that all runs show together."""
-    compress, merge, optimize, notes = _costs(runs, [stretch * factor for factor in relaxed])
+def _seen(
+    runs: Sequence[Run], relaxed: Sequence[float], timelines: Sequence[tuple[Run, Path]]
+) -> list[tuple[Exchanged, float]]:
+    """All exchanges that can be timed, each with its run's factor."""
     seen = [(e, factor) for run, factor in zip(runs, relaxed, strict=True) for e in observe_exchanges(run)]
+    factors = {id(run): factor for run, factor in zip(runs, relaxed, strict=True)}
+    return seen + [(e, factors[id(run)]) for run, path in timelines for e in read_timeline(path, run)]
+
+
+def _with_software(
+    profile: Profile, runs: Sequence[Run], weights: Sequence[float], seen: Sequence[tuple[Exchanged, float]]
+) -> Profile:
+    """The profile with the costs of compression, merging and optimizing that all runs show together, and exchanges.
+
+    weights: what brings each run's seconds to the profile's crowding of cores.
+    """
+    compress, merge, optimize, notes = fit_costs(runs, weights)
     cycle = runs[0].experiment.cluster.cycle_time
     near = [(e, factor) for e, factor in seen if not e.rate]
     far = [(e, factor) for e, factor in seen if e.rate]
@@ -152,49 +167,6 @@ def _achieved_by(runs: Sequence[Run]) -> dict[str, list[list[float]]]:
     return {name: table for name, table in rows.items() if len(table) > 1}
 
 
-def _costs(
-    runs: Sequence[Run], weights: Sequence[float]
-) -> tuple[dict[str, Cost], dict[str, Cost], dict[str, Cost], dict[str, Any]]:
-    """Cost laws of compressors, merges and optimizers, and what `fits` says of them."""
-    compress: dict[str, list[CallPoint]] = {}
-    merge: dict[str, list[CallPoint]] = {}
-    optimize: dict[str, list[CallPoint]] = {}
-    for run, weight in zip(runs, weights, strict=True):
-        compress.setdefault(run.experiment.compression.name, []).extend(_scaled(compress_points(run), weight))
-        optimize.setdefault(run.experiment.optimizer.name, []).extend(_scaled(optimize_points(run), weight))
-        for wire, points in merge_points(run).items():
-            merge.setdefault(wire, []).extend(_scaled(points, weight))
-    notes: dict[str, Any] = {}
-    fitted = []
-    for stage, by_name in (("compress", compress), ("merge", merge), ("optimize", optimize)):
-        costs = {}
-        for name, points in by_name.items():
-            if points:
-                costs[name], notes[f"{stage} {name}"] = fit_cost(points)
-        fitted.append(costs)
-    return fitted[0], fitted[1], fitted[2], notes
-
-
-def _scaled(points: Sequence[CallPoint], weight: float) -> list[CallPoint]:
-    return [CallPoint(p.elements, p.entries, p.seconds * weight, p.density) for p in points]
-
-
-def fit_cost(points: Sequence[CallPoint]) -> tuple[Cost, dict[str, Any]]:
-    """Fit call + element * n + entry * k. A column that is zero throughout takes no part and stays zero.
-
-    The robust fit finds the proportions; the whole is scaled to the mean, because waiting for a core costs time too.
-    """
-    design = np.array([[1.0, p.elements, p.entries] for p in points])
-    seconds = np.array([p.seconds for p in points])
-    used = [column for column in range(3) if design[:, column].any()]
-    fit = fit_nonnegative(design[:, used], seconds, [COST_PRIOR[column] for column in used])
-    predicted = trimmed_mean(design[:, used] @ np.array(fit.constants))
-    scale = trimmed_mean(seconds) / predicted if predicted > 0 else 1.0
-    values = dict.fromkeys(COST_NAMES, 0.0)
-    values.update({COST_NAMES[column]: value * scale for column, value in zip(used, fit.constants, strict=True)})
-    return Cost(**values), fit.note([COST_NAMES[column] for column in used]) | {"mean_over_fit": scale}
-
-
 def _host(run: Run, stretch: float) -> dict[str, Any]:
     known = ("cpu", "simd", "commit", "packages", "python", "platform")
     host = {name: run.environment[name] for name in known if name in run.environment}
@@ -205,15 +177,31 @@ def _host(run: Run, stretch: float) -> dict[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Fit a profile to the traces of real runs."
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder written by 'python -m toolkit train --out'")
+    parser.add_argument(
+        "--timeline", action="append", default=[], metavar="RUN=FILE", help="what HOROVOD_TIMELINE wrote of one of them"
+    )
     parser.add_argument("--profile", required=True, metavar="OUT.json", help="profile to write")
 
 
 def main(args: argparse.Namespace) -> int:
-    profile = calibrate([load_run(folder) for folder in args.runs])
+    runs = [load_run(folder) for folder in args.runs]
+    profile = calibrate(runs, _timelines(args.timeline, runs))
     profile.save(args.profile)
     show(profile, wide_console())
     Console().print(f"profile written to {args.profile}", highlight=False)
     return 0
+
+
+def _timelines(options: Sequence[str], runs: Sequence[Run]) -> list[tuple[Run, Path]]:
+    folders = {run.folder.resolve(): run for run in runs}
+    found = []
+    for option in options:
+        folder, equals, file = option.partition("=")
+        run = folders.get(Path(folder).resolve())
+        if not equals or not file or run is None:
+            raise UserError(f"--timeline {option}: RUN=FILE is wanted, RUN one of the runs to calibrate from")
+        found.append((run, Path(file)))
+    return found
 
 
 def wide_console() -> Console:

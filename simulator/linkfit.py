@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from simulator.exchanged import Exchanged
 from simulator.fitting import fit_nonnegative
 from simulator.netfit import messages_and_bytes
-from simulator.observe import Exchanged
 from simulator.profile import LinkFit
 
 PRIOR = (2e-4, 1e-3, 1e-4, 1e-10)  # seconds a call, a cycle, a message, a byte

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from simulator.exchanged import Exchanged
 from simulator.fitting import fit_nonnegative
 from simulator.horovod import Cycle
-from simulator.observe import Exchanged
 from simulator.profile import NetworkFit
 from simulator.timing import Timing
 from simulator.topology import Topology

@@ -25,7 +25,6 @@ from toolkit.trace import Span, read_run
 Array = NDArray[np.float64]
 IN_STEP = ("data", "forward", "backward", "compress", "wait", "merge", "optimize")
 WARM_UP = 5  # steps, or a quarter of a short run
-CLOSE = 0.95  # share of an exchange whose time must be certain for it to be used
 
 
 @dataclass(frozen=True)
@@ -226,7 +225,7 @@ def compress_points(run: Run) -> list[CallPoint]:
     """Calls of the run's own compressor, without warm-up and without steps that were sent dense on purpose."""
     dense = registry.COMPRESSORS[run.experiment.compression.name].wire == "dense"
     points = []
-    for span in _stage(run, "compress"):
+    for span in stage(run, "compress"):
         detail = span.detail or {}
         density = float(detail.get("density", 1.0))
         if dense or density < 1.0:
@@ -238,11 +237,11 @@ def compress_points(run: Run) -> list[CallPoint]:
 
 def merge_points(run: Run) -> dict[str, list[CallPoint]]:
     """Merges by wire; entries count over all ranks for "sparse" and are 0 for "dense" (elements say it all)."""
-    wires = _wires(run)
+    known = wires(run)
     points: dict[str, list[CallPoint]] = {"dense": [], "sparse": []}
-    for span in _stage(run, "merge"):
+    for span in stage(run, "merge"):
         detail = span.detail or {}
-        wire = wires.get((span.step, span.name), "dense")
+        wire = known.get((span.step, span.name), "dense")
         entries = int(detail.get("entries", 0)) if wire == "sparse" else 0
         points[wire].append(CallPoint(int(detail.get("elements", 0)), entries, span.seconds))
     return points
@@ -253,10 +252,10 @@ def optimize_points(run: Run) -> list[CallPoint]:
     elements = sum(size for _, size in run.tensors)
     merged: dict[tuple[int, int], int] = defaultdict(int)
     if run.experiment.optimizer.name.startswith("sparse"):
-        for span in _stage(run, "merge"):
+        for span in stage(run, "merge"):
             detail = span.detail or {}
             merged[span.rank, span.step] += int(min(detail.get("elements", 0), detail.get("entries", 0)))
-    return [CallPoint(elements, merged[s.rank, s.step], s.seconds) for s in _stage(run, "optimize")]
+    return [CallPoint(elements, merged[s.rank, s.step], s.seconds) for s in stage(run, "optimize")]
 
 
 def achieved_density(run: Run) -> float | None:
@@ -268,11 +267,11 @@ def achieved_density(run: Run) -> float | None:
     return sum(point.entries for point in points) / wanted if wanted else None
 
 
-def _stage(run: Run, what: str) -> list[Span]:
+def stage(run: Run, what: str) -> list[Span]:
     return [span for spans in run.ranks for span in spans if span.what == what and span.step >= run.first_step]
 
 
-def _wires(run: Run) -> dict[tuple[int, str], str]:
+def wires(run: Run) -> dict[tuple[int, str], str]:
     """How each bucket of each step travelled, told by the density of its compress span."""
     if registry.COMPRESSORS[run.experiment.compression.name].wire != "sparse":
         return {}
@@ -281,57 +280,3 @@ def _wires(run: Run) -> dict[tuple[int, str], str]:
         if span.what == "compress" and float((span.detail or {}).get("density", 1.0)) < 1.0:
             sparse[span.step, span.name] = "sparse"
     return sparse
-
-
-@dataclass(frozen=True)
-class Exchanged:
-    """One exchange whose duration is known: from when it could start to the completion that a blocked rank saw.
-
-    bytes: (workers,) of each rank. queued: it began right after another one, without waiting for a cycle. cached: its
-    sizes are the same in every step, so Horovod does not negotiate them anew. rate: bytes/s of the slowest link between
-    hosts, 0 on one host.
-    """
-
-    wire: str
-    workers: int
-    bytes: tuple[int, ...]
-    seconds: float
-    queued: bool
-    cached: bool
-    rate: float = 0.0
-
-
-def observe_exchanges(run: Run) -> list[Exchanged]:
-    """Exchanges with an exact end. Operations run one at a time, in the order in which their last rank launched them.
-
-    An operation can start when its last rank has launched it and the one before it is complete. Nobody sees that
-    completion while all ranks compute, only that it lies before the first rank found it done; where this leaves the
-    start open by more than a twentieth of the duration, the operation is left out.
-    """
-    if run.experiment.compression.name == "powersgd":  # two rounds in one span
-        return []
-    wires = _wires(run)
-    launched: dict[tuple[int, str], list[Span]] = defaultdict(list)
-    for span in _stage(run, "communicate"):
-        launched[span.step, span.name].append(span)
-    ready = {key: max(s.start for s in spans) for key, spans in launched.items() if len(spans) == run.workers}
-    observed: list[Exchanged] = []
-    step, earliest, latest = -1, 0.0, 0.0  # when the operation before was complete
-    for key in sorted(ready, key=lambda key: (key[0], ready[key])):
-        if key[0] != step:
-            step, earliest, latest = key[0], 0.0, 0.0
-        spans = sorted(launched[key], key=lambda s: s.rank)
-        exact = [s.end for s in spans if (s.detail or {}).get("exact_end", 1.0) > 0]
-        start, last_start = max(ready[key], earliest), max(ready[key], latest)
-        if exact:
-            end = float(np.mean(exact))
-            if end - last_start > CLOSE * (end - start):
-                sizes = tuple(s.bytes for s in spans)
-                wire = wires.get(key, "dense")
-                cached = wire == "dense" or registry.COMPRESSORS[run.experiment.compression.name].exact_count
-                queued = earliest > ready[key]
-                observed.append(Exchanged(wire, run.workers, sizes, end - start, queued, cached, run.link_rate))
-            earliest = latest = end
-        else:
-            earliest, latest = start, min(s.end for s in spans)
-    return observed

@@ -12,10 +12,11 @@ import pytest
 
 from simulator import validate
 from simulator.calibrate import calibrate
+from simulator.exchanged import Exchanged
 from simulator.job import run_plan
 from simulator.linkfit import EFFICIENCY, fit_links
 from simulator.netfit import messages_and_bytes
-from simulator.observe import Exchanged, load_run
+from simulator.observe import load_run
 from simulator.paced import on_device
 from simulator.plan import build
 from simulator.profile import Cost, LinkFit, Profile, from_json
@@ -192,5 +193,5 @@ def test_the_achieved_density_depends_on_the_wanted_one(write_run, truth):
     document = json.loads(json.dumps(profile.to_json()))
     assert from_json(document, "p") == profile
     document["achieved_by"] = {"sidco-e": [[0.1, 1.0], [0.01, 1.0]]}
-    with pytest.raises(UserError, match="densities .* must rise"):
+    with pytest.raises(UserError, match=r"densities .* must rise"):
         from_json(document, "p")

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from simulator.calibrate import calibrate, show
+from simulator.exchanged import observe_exchanges
 from simulator.fitting import fit_nonnegative, huber_weights, trimmed_mean
-from simulator.observe import load_run, observe_exchanges
+from simulator.observe import load_run
 from simulator.profile import Profile
 from toolkit.errors import UserError
 
