@@ -5,7 +5,7 @@ import os
 import pytest
 
 from toolkit.errors import UserError
-from toolkit.experiment import load
+from toolkit.experiment import dump, load
 from toolkit.sections.cluster import ClusterSection
 from toolkit.testbed import batch
 from toolkit.testbed import main as testbed
@@ -123,7 +123,7 @@ def test_finished_runs_of_the_same_experiment_are_kept(tmp_path, monkeypatch):
         out = tmp_path / "runs" / words[words.index("--out") + 1].rpartition("/")[2]
         out.mkdir(parents=True)
         (out / "result.json").write_text("{}")
-        (out / "config.toml").write_text(batch.dump(load(tmp_path / "x.toml")))
+        (out / "config.toml").write_text(dump(load(tmp_path / "x.toml")))
         ran.append(out.name)
         return 0
 

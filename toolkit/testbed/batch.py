@@ -24,7 +24,7 @@ from typing import Any
 
 from toolkit import registry
 from toolkit.errors import UserError
-from toolkit.experiment import Experiment, dump, load
+from toolkit.experiment import Experiment, load
 from toolkit.testbed import main as testbed
 from toolkit.testbed.bystanders import Bystanders
 
@@ -78,9 +78,11 @@ def _listed(path: Path, number: int, row: dict[str, Any]) -> Listed:
 
 def kept(run: Listed, out: Path, max_busy: float = 1.0) -> bool:
     """Whether `out` holds a finished run of this very experiment that others did not disturb more than `max_busy`."""
-    config = out / "config.toml"
-    there = (out / "result.json").is_file() and config.is_file() and config.read_text() == dump(run.experiment())
-    return there and busy(out) <= max_busy
+    try:
+        same = load(out / "config.toml") == run.experiment()
+    except UserError:  # none, or of keys that are no more
+        same = False
+    return same and (out / "result.json").is_file() and busy(out) <= max_busy
 
 
 def busy(out: Path) -> float:
