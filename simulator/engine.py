@@ -93,7 +93,7 @@ class Engine:
             yield board.complete
             end = finish(step, launches, board.ready, board.done, pace.cores)
             self.fold.add(outcome(plan, step, rows, pace, end), rows)
-            self.fold.seconds[rank].append(float(end.end[0]) - start)
+            self.fold.lasted(number, rank, float(end.end[0]) - start)
             if self.sink is not None and number >= self.since:
                 times = (start, launches, end)
                 for span in step_spans(plan, number, rank, times, pace, board.done.tolist()):

@@ -46,7 +46,7 @@ class After:
     """A step that began in a known state: what it adds, its length, and the next state, relative to its own start."""
 
     outcome: Outcome
-    seconds: list[float]
+    seconds: Array
     start: Array
     origin: float
 
@@ -93,11 +93,12 @@ def run(plan: Plan, seed: int) -> Fold:
 
 def _fold(fold: Fold, history: list[After]) -> None:
     """Add steps to a fold, those that are the same at once."""
-    times = Counter(map(id, history))
+    times, means = Counter(map(id, history)), dict[int, float]()
     for after in {id(after): after for after in history}.values():
         fold.add(after.outcome, slice(None), times[id(after)])
-    for row, seconds in enumerate(fold.seconds):
-        seconds.extend([after.seconds[row] for after in history])
+        fold.total += after.seconds * times[id(after)]
+        means[id(after)] = fold.mean(after.seconds)
+    fold.iterations.extend([means[id(after)] for after in history])
 
 
 def advance(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array, float], pace: Pace) -> After:
@@ -112,7 +113,7 @@ def advance(plan: Plan, step: Step, rows: NDArray[np.int64], state: tuple[Array,
     end = finish(step, launches, ready, done, pace.cores)
     first = float(end.end.min())
     added = outcome(plan, step, rows, pace, end)
-    return After(added, (end.end - start).tolist(), end.end - first, origin - first)
+    return After(added, end.end - start, end.end - first, origin - first)
 
 
 def _in_waits(step: Step, own: Array, cores: Array) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from simulator.plan import Plan
 from simulator.stepcosts import Step
 from simulator.worker import Finish, Pace, Rows
-from toolkit.trace import RankSteps
+from toolkit.trace import PhaseTimes
 
 Array = NDArray[np.float64]
 
@@ -66,11 +65,15 @@ class Jitter:
         return self.plan.scenario.slowness.cpu(step)
 
 
+SHARED = ("compute", "compress", "communicate", "optimize", "checkpoint")
+
+
 @dataclass
 class Fold:
-    """Sums over steps and the step times of `rows` workers; a row may stand for several workers that do the same.
+    """Sums over steps of `rows` workers; a row may stand for several workers that do the same.
 
-    row_of: (workers,) which row a worker is. Sums are seconds, (rows,); sent: bytes.
+    row_of: (workers,) which row a worker is. Sums are seconds, (rows,), `total` those of whole steps; sent: bytes.
+    iterations: each step's seconds, mean over the workers: 8 bytes a step are all that grows with the run.
     """
 
     plan: Plan
@@ -78,10 +81,13 @@ class Fold:
     wire: float = 0.0
 
     def __post_init__(self) -> None:
-        rows = int(self.row_of.max()) + 1
+        self.count = np.bincount(self.row_of)  # workers that a row stands for
+        rows = len(self.count)
         self.compute, self.compress, self.communicate, self.optimize, self.checkpoint = np.zeros((5, rows))
+        self.total = np.zeros(rows)
         self.sent = np.zeros(rows, dtype=np.int64)
-        self.seconds = [array("d") for _ in range(rows)]  # 8 bytes a step and row are all that grows
+        self.iterations = array("d")
+        self._weight = (self.count / len(self.row_of)).tolist()
 
     def add(self, outcome: Outcome, rows: Rows, times: int = 1) -> None:
         """Add a step of `rows` that happened `times` times."""
@@ -91,27 +97,34 @@ class Fold:
         self.optimize[rows] += outcome.optimize * times
         self.sent[rows] += outcome.sent * times
 
+    def lasted(self, number: int, row: int, seconds: float) -> None:
+        """Note how long step `number` lasted for a row; rows come in any order, steps in nearly ascending order."""
+        while len(self.iterations) <= number:
+            self.iterations.append(0.0)
+        self.iterations[number] += seconds * self._weight[row]
+        self.total[row] += seconds
+
+    def all_lasted(self, seconds: Array) -> None:
+        """Note how long the next step lasted for all rows, (rows,)."""
+        self.iterations.append(float(self.count @ seconds) / len(self.row_of))
+        self.total += seconds
+
     def mean(self, sums: Array) -> float:
         """Mean over workers of sums over rows."""
-        return float(sums[self.row_of].mean())
+        return float(self.count @ sums) / len(self.row_of)
 
-    def ranks(self) -> list[RankSteps]:
-        """One RankSteps a worker for toolkit.trace.summarize; waiting is already split, and steps begin at 0."""
-        ends = [np.array(seconds) for seconds in self.seconds]
-        zeros, ranks = np.zeros(len(ends[0])), []
-        shares = ("compute", "compress", "communicate", "optimize", "checkpoint")
-        sums = {share: getattr(self, share).tolist() for share in shares}
-        for row in self.row_of.tolist():
-            # summarize only takes differences; arrays save it the conversion of a million numbers
-            steps = RankSteps(
-                bytes_sent=int(self.sent[row]),
-                step_start=cast("list[float]", zeros),
-                step_end=cast("list[float]", ends[row]),
-            )
-            for share in shares:
-                steps.seconds[share] = sums[share][row]
-            ranks.append(steps)
-        return ranks
+    def slowest(self) -> int:
+        """The row that takes longest, checkpoints included."""
+        return int(np.argmax(self.total + self.checkpoint))
+
+    def phase(self, name: str) -> PhaseTimes:
+        """The times of these steps, as toolkit.trace.synchronous has them of spans; waiting is already split."""
+        busy = {share: float(self.count @ getattr(self, share)) for share in SHARED}
+        training = float(self.count @ self.total) + busy["checkpoint"]
+        busy["idle"] = max(0.0, training - sum(busy.values()))
+        row, steps = self.slowest(), len(self.iterations)
+        seconds = float(self.total[row] + self.checkpoint[row])
+        return PhaseTimes(name, steps, seconds, self.iterations.tolist(), busy, int(self.count @ self.sent))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from simulator.spans import Sink
 from simulator.sync import run as phases
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment
-from toolkit.trace import Result, summarize
+from toolkit.trace import Result, joined
 
 ENGINES = ("auto", "fast", "events", "flows")
 
@@ -61,7 +61,8 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
         kind = PooledEngine if plan.pooled else Engine
         fold = kind(plan, seed, sink=sink, since=since, flows=flows).run()
         used, why = ("flows" if flows else "events"), why_not or "asked for"
-    result = summarize(fold.ranks(), seed=seed, samples=plan.samples(), phase=plan.experiment.sync.policy)
+    phase = fold.phase(plan.experiment.sync.policy)
+    result = joined([phase], seed=seed, samples=plan.samples(), workers=plan.topology.workers)
     result.events.extend(plan.scenario.events())
     result.sections["simulation"] = {"engine": used, "why": why, **_section(plan, fold, result)}
     if plan.scenario.faults.fails:
@@ -70,11 +71,11 @@ def run_plan(plan: Plan, seed: int, *, engine: str = "auto", sink: Sink | None =
 
 
 def _course(plan: Plan, fold: Fold) -> Course:
-    """The steps and checkpoints of the worker that takes longest."""
-    row = int(np.argmax([sum(seconds) for seconds in fold.seconds] + fold.checkpoint))
-    every = plan.experiment.checkpoint.every
-    stops = (plan.steps - 1) // every if every else 0
-    return Course.of(fold.seconds[row], every, float(fold.checkpoint[row]) / stops if stops else 0.0)
+    """The steps and checkpoints of the worker that takes longest: its steps are as those of all, but for the sum."""
+    row, every = fold.slowest(), plan.experiment.checkpoint.every
+    steps, stops = np.array(fold.iterations), (plan.steps - 1) // every if every else 0
+    scale = float(fold.total[row]) / float(steps.sum())
+    return Course.of(steps * scale, every, float(fold.checkpoint[row]) / stops if stops else 0.0)
 
 
 def _run_phases(plan: Plan, seed: int, engine: str, sink: Sink | None, since: int) -> Result:

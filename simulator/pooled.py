@@ -67,7 +67,7 @@ class PooledEngine(Engine):
             yield from player.step()
             self.fold.add(player.outcome(), slice(rank, rank + 1))
             end = float(self.clock.now)
-            self.fold.seconds[rank].append(end - start)
+            self.fold.lasted(number, rank, end - start)
             player.span("step", "", start, end)
             if every and (number + 1) % every == 0 and number + 1 < plan.steps:
                 yield from self._checkpoint(rank, number, end)

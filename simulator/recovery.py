@@ -32,7 +32,7 @@ class Course:
     saved: dict[int, float]
 
     @classmethod
-    def of(cls, seconds: Sequence[float], every: int, stop: float) -> Course:
+    def of(cls, seconds: Sequence[float] | NDArray[np.float64], every: int, stop: float) -> Course:
         """From the seconds of each step, and the seconds for which a checkpoint after each `every` steps stops all."""
         ends, steps = np.cumsum(np.asarray(seconds, dtype=float)), len(seconds)
         number = np.arange(steps)

@@ -79,11 +79,10 @@ class PlannedCluster:
             step = dataclasses.replace(step, load=self._load(examples))
         pace = self.jitter.pace(number)
         after = fast.advance(plan, step, self.ranks, (self.start - first, self.origin - first), pace)
-        base = first + (float((self.start - first)[0]) + after.seconds[0] - float(after.start[0]))
+        base = first + (float((self.start - first)[0]) + float(after.seconds[0]) - float(after.start[0]))
         stretch.fold.add(after.outcome, slice(None))
         stretch.fold.wire += step.wire
-        for row, seconds in zip(stretch.fold.seconds, after.seconds, strict=True):
-            row.append(seconds)
+        stretch.fold.all_lasted(after.seconds)
         self.start, self.origin = base + after.start, base + after.origin
         mean = float(np.mean(after.seconds))
         return BarrierStep(float(self.start.max()), self._busy(after.outcome.compute, step), mean)

@@ -15,7 +15,7 @@ from simulator.sync.spans import update_spans
 from toolkit.errors import UserError
 from toolkit.policies.configuration import worker_batch
 from toolkit.policies.protocol import Phase, plan_phases, total_units
-from toolkit.trace import PhaseTimes, Result, joined, synchronous
+from toolkit.trace import PhaseTimes, Result, joined
 from toolkit.trace.result import SHARES
 
 WHY = "every worker goes at its own pace in part of the run, or a policy changes who takes part"
@@ -98,7 +98,7 @@ def _phases(plan: Plan, cluster: PlannedCluster, story: Story) -> list[PhaseTime
     for number, stretch in enumerate(cluster.stretches):
         protocol = story.protocols[number]
         if protocol == "bsp":
-            rows.append(synchronous("bsp", stretch.fold.ranks()))
+            rows.append(stretch.fold.phase("bsp"))
         else:
             rows.append(_asynchronous(protocol, stretch, next(updates)))
     return rows

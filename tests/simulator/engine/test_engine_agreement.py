@@ -3,11 +3,13 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator import fast
+from simulator.engine import Engine
 from simulator.job import run_plan, simulate
 from simulator.plan import build
 from toolkit.errors import UserError
@@ -205,3 +207,15 @@ def test_spans_from_a_later_step_on(make_profile, make_experiment):
         run_plan(build(make_experiment(run={"steps": 6}), make_profile()), 1, sink=spans.append, since=since)
     assert late == [span for span in whole if span.step >= 4]
     assert {span.step for span in late} == {4, 5}
+
+
+@pytest.mark.parametrize("engine", ["fast", "events"])
+def test_a_fold_keeps_a_number_a_step_however_many_workers_there_are(make_profile, make_experiment, engine):
+    def kept(steps):
+        experiment = make_experiment(cluster={"workers": 8}, run={"steps": steps})
+        plan = build(experiment, make_profile(sizes=(1000,), compute_cv=0.1))
+        fold = fast.run(plan, 1) if engine == "fast" else Engine(plan, 1).run()
+        assert len(fold.iterations) == steps
+        return {name: np.size(value) for name, value in vars(fold).items() if name != "iterations"}
+
+    assert kept(300) == kept(50)

@@ -13,7 +13,7 @@ from simulator.job import run_plan, simulate
 from simulator.plan import build
 from simulator.pool import Pool
 from simulator.pooled import PooledEngine
-from toolkit.trace import RankSteps, summarize
+from toolkit.trace import RankSteps, joined, summarize
 
 
 def done_at(cores, tasks):
@@ -94,7 +94,8 @@ def test_with_cores_for_all_it_takes_the_time_of_the_event_engine(make_profile, 
     )
     plan = build(experiment, make_profile(compute_cv=case["cv"], examples=case["examples"]))
     results = [
-        summarize(engine(plan, 1).run().ranks(), seed=1, samples=plan.samples()) for engine in (Engine, PooledEngine)
+        joined([engine(plan, 1).run().phase("bsp")], seed=1, samples=plan.samples(), workers=case["workers"])
+        for engine in (Engine, PooledEngine)
     ]
     one, two = results
     assert two.total_time_s == pytest.approx(one.total_time_s, rel=1e-9)
