@@ -24,7 +24,7 @@ from toolkit.outcome import write_outcome
 from toolkit.policies.configuration import worker_batch
 from toolkit.policies.density import DensitySchedule
 from toolkit.policies.learning_rate import learning_rate
-from toolkit.policies.protocol import Phase, plan_phases
+from toolkit.policies.protocol import plan_phases
 from toolkit.policies.switch import Course
 from toolkit.policies.watch import Watch
 from toolkit.reducer import GradientReducer
@@ -141,7 +141,8 @@ class Trainer:
     def note_switch(self) -> None:
         """At a phase's first step: what the switch to it cost, in seconds from the end of the last step."""
         protocols = [segment["protocol"] for segment in self.journal.segments[-2:]]
-        if self._left is not None and len(protocols) == 2:
+        new = self.journal.segments[-1]["first"] == self.course.raw_steps
+        if self._left is not None and len(protocols) == 2 and new:
             how, since = self._left
             event = {"kind": "switch", "from": protocols[0], "to": protocols[1], "how": how}
             event |= {"seconds": self.comm.broadcast(time.time() - since), "step": self.course.raw_steps}
@@ -154,32 +155,28 @@ class Trainer:
         self.sampler.leave_out(self.watch.removed)
         self.note_switch()
         for _ in range(self.course.steps_left(number)):
-            busy = self._train_step(phase)
-            self.course.advance(number, 1)
-            self.journal.count(self.course.raw_steps)
+            self._train_step(number)
             if every and self.position % every == 0 and self.course.left:
                 self.evaluate()
-            if self.watch.active and self._look(busy) != "bsp":
+            if self.watch.active and self.watch.protocol != "bsp":
                 break
             last = self.course.due != number
             if phase.checkpoint_every and self.course.done[number] % phase.checkpoint_every == 0 and not last:
                 self.checkpoint()
         self.sampler.leave_out(frozenset())
 
-    def _look(self, busy: float) -> str:
-        """Let the online policy see all workers' throughputs; returns the protocol that it wants."""
-        rank, step = self.comm.rank, self.position - 1
-        own = self.sampler.count(step, rank) / busy if busy > 0 else math.nan
+    def _look(self, step: int, busy: float) -> None:
+        """Let the online policy see all workers' throughputs of a step; `busy`: seconds that this rank computed."""
+        own = self.sampler.count(step, self.comm.rank) / busy if busy > 0 else math.nan
         throughputs = self.comm.allgather_values(own)[: self.watch.workers]
         due = self.course.due
         protocol = "bsp" if due is None else self.course.phases[due].protocol
         self.watch.look(throughputs, protocol, self.course.raw_steps, self.recorder.clock())
         self.sampler.leave_out(self.watch.removed)
-        return self.watch.protocol
 
-    def _train_step(self, phase: Phase) -> float:
-        """One BSP step; returns the seconds that this rank computed."""
-        recorder, step = self.recorder, self.position
+    def _train_step(self, number: int) -> None:
+        """One BSP step of phase `number`."""
+        phase, recorder, step = self.course.phases[number], self.recorder, self.position
         start = recorder.clock()
         section = replace(self.experiment.optimizer, learning_rate=phase.learning_rate)
         rate = learning_rate(section, step, self.sampler.steps_per_epoch)
@@ -195,11 +192,14 @@ class Trainer:
         if not busy:
             self.reducer.launch_empty()
         self.optimizer.step()
+        self.course.advance(number, 1)
+        self.journal.count(self.course.raw_steps)
+        if self.watch.active:
+            self._look(step, busy)
         recorder.add("step", "", start, recorder.clock())
         self.losses.append(loss / self.comm.size)
         if self.hooks.progress is not None:
-            self.hooks.progress(self.course.raw_steps + 1, sum(p.steps for p in self.course.phases), loss)
-        return busy
+            self.hooks.progress(self.course.raw_steps, sum(p.steps for p in self.course.phases), loss)
 
     def evaluate(self) -> None:
         """Test the model as it is on all ranks; running statistics are averaged first."""

@@ -91,7 +91,7 @@ class Shard:
             self._take_lists(body, np.float32(scale))
         else:
             for parameter, values in zip(self.parameters, decode_dense(body, kind, self.pieces), strict=True):
-                parameter.grad = values.mul_(scale)
+                parameter.grad = values if scale == 1.0 else values.mul_(scale)
         self.optimizer.step()
         self.version += 1
 
