@@ -156,7 +156,8 @@ def test_a_switched_run_is_its_phases_one_after_the_other(seconds, before, after
     alone = [Job(FreeCluster(seconds), phases(row, workers=workers), SyncSection()).run().end for row in rows]
     stops = sum(seconds for _, seconds in whole.saves)
     in_asp = max((sum(updates.saving) for updates in whole.updates), default=0.0)
-    assert sum(alone) + stops - 1e-9 <= whole.end <= sum(alone) + stops + in_asp + max(seconds) + 1e-9
+    one = max(seconds) + 1e-9  # who is stopped, and who makes the last update, may shift an end by an iteration
+    assert sum(alone) + stops - one <= whole.end <= sum(alone) + stops + in_asp + one
 
 
 def test_a_bsp_run_saves_on_its_period_and_not_at_its_end():
