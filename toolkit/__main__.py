@@ -26,6 +26,7 @@ COMMANDS = {
     "gradstats": ("toolkit.gradients.gradstats:main", "fit and plot the distributions of saved gradients"),
     "quality": ("toolkit.gradients.quality:main", "how well SIDCo's thresholds hit the count"),
     "convergence": ("toolkit.studies.convergence:main", "under mpirun: loss of compressed over dense training"),
+    "syncswitch": ("toolkit.studies.syncswitch:main", "under mpirun: accuracy and time of BSP, ASP and switches"),
     "microbench": ("toolkit.gradients.microbench:main", "time compressors on saved or synthetic gradients"),
 }
 

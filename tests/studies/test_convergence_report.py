@@ -9,8 +9,9 @@ import pytest
 from toolkit.errors import UserError
 from toolkit.experiment import load
 from toolkit.registry import COMPRESSORS
-from toolkit.studies.convergence import Row, append, arguments, cases, digest, methods, read
+from toolkit.studies.convergence import Row, arguments, cases, digest, methods
 from toolkit.studies.convergence_report import ratios, report
+from toolkit.studies.runs import append, read
 
 
 def row(method: str, seed: int, loss: float) -> Row:
@@ -39,10 +40,10 @@ def test_each_loss_is_held_against_the_dense_one_of_its_own_seed(tmp_path) -> No
 
 def test_rows_come_back_as_they_were_written(tmp_path) -> None:
     path = tmp_path / "c.csv"
-    assert read(path) == []
+    assert read(path, Row) == []
     for each in ROWS[:4]:
         append(path, each)
-    assert read(path) == ROWS[:4]
+    assert read(path, Row) == ROWS[:4]
 
 
 def test_every_compressor_is_studied_and_its_settings_decide_what_is_run_again(tmp_path) -> None:

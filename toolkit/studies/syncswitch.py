@@ -40,6 +40,12 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--factors", default="1,3", help="how many times as long rank 1 computes; default 1,3 (1: even)"
     )
+    parser.add_argument(
+        "--pace",
+        type=int,
+        default=3,
+        help="every worker sleeps so long that it computes this many times as long; default 3",
+    )
     parser.add_argument("--seeds", default="1,2,3,4,5", help="default 1,2,3,4,5")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after about so long, to go on in a later call")
@@ -47,15 +53,21 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def overrides(setting: Setting, factor: int) -> list[str]:
-    """What a setting changes in an experiment."""
+def overrides(setting: Setting, factor: int, pace: int, workers: int) -> list[str]:
+    """What a setting changes in an experiment, and how slow its `workers` are.
+
+    Ranks that outnumber the cores take turns, and while one sleeps the others compute all the faster, so that a
+    straggler would cost nobody anything. `pace` lets all of them sleep most of the time, as devices of their own would.
+    """
     changed = [f"sync.policy={setting.policy}"]
     if setting.policy == "ssp":
         changed.append(f"sync.staleness={setting.bound}")
     elif setting.policy == "switch":
         changed += [f"sync.order={setting.order}", f"sync.switch_at={setting.share!r}"]
-    if factor != 1:
-        changed.append(f"faults.slow_worker=[{{worker={SLOW}, factor={float(factor)}}}]")
+    slow = [(worker, pace) for worker in range(workers) if pace != 1] + [(SLOW, factor)] * (factor != 1)
+    rows = ", ".join(f"{{worker={worker}, factor={float(times)}}}" for worker, times in slow)
+    if rows:
+        changed.append(f"faults.slow_worker=[{rows}]")
     return changed
 
 
@@ -64,13 +76,14 @@ def cases(args: argparse.Namespace) -> Iterator[tuple[Case, Experiment]]:
     disturbs all of them; UserError where an option or a file is wrong."""
     settings = [Setting.parse(text.strip()) for text in args.settings.split(";")]
     factors = parse_numbers("--factors", args.factors)
-    if 0 in factors:
-        raise UserError(f"--factors {args.factors}: whole numbers from 1 on are wanted")
+    if 0 in factors or args.pace < 1:
+        raise UserError(f"--factors {args.factors} --pace {args.pace}: whole numbers from 1 on are wanted")
+    workers = {file: load_for_ranks(file, args.set).cluster.workers for file in args.files}
     for seed in parse_numbers("--seeds", args.seeds):
         for file in args.files:
             for factor in factors:
                 for setting in settings:
-                    changed = [*args.set, *overrides(setting, factor), f"run.seed={seed}"]
+                    changed = [*args.set, *overrides(setting, factor, args.pace, workers[file]), f"run.seed={seed}"]
                     yield Case(Path(file).stem, factor, setting.name, seed), _learning(file, changed)
 
 

@@ -25,7 +25,7 @@ def figure(rows: Sequence[Row], path: Path) -> None:
     names = list(dict.fromkeys(row.setting for row in rows))
     colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
     drawn, axes = plt.subplots(
-        len(factors), 3, figsize=(12.5, 3.6 * len(factors)), squeeze=False, layout="constrained", sharey="col"
+        len(factors), 3, figsize=(13, 3.6 * len(factors)), squeeze=False, layout="constrained", sharey="col"
     )
     for line, factor in zip(axes, factors, strict=True):
         mine = [row for row in rows if row.factor == factor]
@@ -36,6 +36,10 @@ def figure(rows: Sequence[Row], path: Path) -> None:
         line[1].set_ylabel("training time (s)")
         line[1].set_ylim(bottom=0)
         against_time(line[2], mine, colours)
+    low, high = min(row.accuracy for row in rows), max(row.accuracy for row in rows)
+    for line in axes:  # of single runs: an interval over few seeds may well reach beyond 0 and 1
+        line[0].set_ylim(max(-0.02, low - 0.1 * (high - low) - 0.01), min(1.02, high + 0.1 * (high - low) + 0.01))
+        line[2].set_ylim(0.0, 1.02)
     axes[0][2].legend(fontsize=7, loc="lower right")
     drawn.savefig(path, dpi=90)
     plt.close(drawn)
@@ -50,7 +54,7 @@ def against_point(axis: Any, rows: Sequence[Row], quantity: str, colours: dict[s
         share = Setting.parse(name).bsp_first
         if not values:
             continue
-        place = 100 * share if share is not None else 116.0 + 18.0 * len(apart)
+        place = 100 * share if share is not None else 118.0 + 25.0 * len(apart)
         if share is None:
             apart.append(Setting.parse(name).label.replace(", ", "\n").replace(" at ", "\nat "))
         found = mean(values)
@@ -60,7 +64,7 @@ def against_point(axis: Any, rows: Sequence[Row], quantity: str, colours: dict[s
             line.append((place, found.value))
     axis.plot(*zip(*sorted(line), strict=True), "-", color="0.5", linewidth=1, zorder=2)
     ticks = [0, 25, 50, 75, 100]
-    others = [116.0 + 18.0 * number for number in range(len(apart))]
+    others = [118.0 + 25.0 * number for number in range(len(apart))]
     axis.set_xticks([*ticks, *others], [*map(str, ticks), *apart], fontsize=7)
     axis.set_xlabel("work done by BSP before ASP (%)")
     axis.grid(alpha=0.3)
@@ -80,6 +84,7 @@ def against_time(axis: Any, rows: Sequence[Row], colours: dict[str, str]) -> Non
         axis.errorbar(
             [ends[0].value], [ends[1].value], [ends[1].half], [ends[0].half], fmt="o", color=colour, markersize=4
         )
+    axis.set_xlim(left=0)
     axis.set_xlabel("time since the start, without tests (s)")
     axis.set_ylabel("test accuracy")
     axis.grid(alpha=0.3)
