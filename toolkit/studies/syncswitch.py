@@ -116,8 +116,8 @@ def main(argv: list[str]) -> int:
     args = arguments(argv)
     wanted = list(cases(args))
     comm = Communicator(wanted[0][1].cluster.cycle_time)
-    path, began = args.out / "syncswitch.csv", time.monotonic()
-    done = _earlier(path, comm)
+    path = args.out / "syncswitch.csv"
+    done, began = _earlier(path, comm), time.monotonic()
     there = {(row.case, row.settings) for row in done}
     missing = [(case, experiment) for case, experiment in wanted if (case, digest(experiment)) not in there]
     for number, (case, experiment) in enumerate(missing):
