@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ class Run:
     ranks: list[list[Span]]
     result: dict[str, Any]
     environment: dict[str, Any]
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def others(self) -> float:
+        """Share of the machine's processors that others used meanwhile; 0 where it was not measured."""
+        return float(self.machine.get("others_share", 0.0))
 
     @property
     def name(self) -> str:
@@ -122,7 +128,8 @@ def load_run(folder: str | Path) -> Run:
     good = isinstance(tensors, list) and tensors and all(isinstance(row, list) and len(row) == 2 for row in tensors)
     if not good:
         raise UserError(f"{folder}/trace: header: tensors = {tensors!r}: a list of [name, elements] is wanted")
-    run = Run(folder, experiment, header, ranks, _json(folder / "result.json"), _json(folder / "environment.json"))
+    written = (_json(folder / f"{name}.json") for name in ("result", "environment", "machine"))
+    run = Run(folder, experiment, header, ranks, *written)
     if run.steps < 2:
         raise UserError(f"{folder}: {run.steps} steps: at least 2 traced steps are wanted")
     return run

@@ -31,6 +31,7 @@ from toolkit.trace import RankSteps, Result, summarize
 SHARES = ("compute", "compress", "communicate", "optimize", "idle")
 UNEVEN = 1.5  # slowest over fastest rank from which the scheduler's placement is worth a word
 TRIMMED = 0.25  # share of the steps that is left out at either end
+DISTURBED = 0.05  # share of the processors from which others are worth a word
 DIFFERENT = 0.10  # two runs whose times differ by more must come out in the right order
 
 
@@ -41,7 +42,8 @@ class Comparison:
     measured_s is the mean of the middle half of the whole steps: what else the host does stalls a step now and then,
     which is no property of the experiment. predicted_s is the mean over as many simulated steps. The short steps at the
     end of an epoch are left out of both. measured_mean_s is the plain mean of all steps. unevenness: compute time of
-    the slowest rank over that of the fastest, medians over steps.
+    the slowest rank over that of the fastest, medians over steps. others: share of the machine's processors that others
+    used meanwhile, 0 where it was not measured.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Comparison:
     bytes_measured: float
     bytes_predicted: float
     unevenness: float = 1.0
+    others: float = 0.0
 
     @property
     def error(self) -> float:
@@ -100,6 +103,7 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         bytes_measured=real.bytes_sent_per_worker / real.steps,
         bytes_predicted=simulated.bytes_sent_per_worker / simulated.steps,
         unevenness=unevenness(run),
+        others=run.others,
     )
 
 
@@ -205,6 +209,17 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def _show_disturbed(rows: Sequence[Comparison], console: Console) -> None:
+    disturbed = [row for row in rows if row.others > DISTURBED]
+    if disturbed:
+        share = float(np.median([row.others for row in disturbed]))
+        console.print(
+            f"[yellow]warning[/]: others used {share:.0%} of the processors (median) during {len(disturbed)} of "
+            f"{len(rows)} runs: their times are too long by what that took",
+            highlight=False,
+        )
+
+
 def _unique(runs: Sequence[Run]) -> list[Run]:
     return list({run.folder.resolve(): run for run in runs}.values())
 
@@ -231,6 +246,7 @@ def show(groups: dict[str, list[Comparison]], console: Console) -> None:
                 f"worst {total.worst:.1%} ({total.worst_run}){order}",
                 highlight=False,
             )
+    _show_disturbed([row for rows in groups.values() for row in rows], console)
     for row in (row for rows in groups.values() for row in rows if row.unevenness > UNEVEN):
         console.print(
             f"[yellow]warning[/]: {row.name}: one rank took {row.unevenness:.1f} times as long as another to compute: "

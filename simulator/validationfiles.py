@@ -36,18 +36,21 @@ def to_csv(groups: Groups) -> str:
     text = io.StringIO()
     shares = list(next(row for rows in groups.values() for row in rows).predicted_share)
     writer = csv.writer(text, lineterminator="\n")
-    columns = ["group", "run", "label", "measured_s", "predicted_s", "error"]
+    columns = ["group", "run", "label", "measured_s", "predicted_s", "error", "others"]
     writer.writerow([*columns, *(f"measured_{s}" for s in shares), *(f"predicted_{s}" for s in shares)])
     for group, rows in groups.items():
         for row in rows:
-            times = [f"{row.measured_s:.6f}", f"{row.predicted_s:.6f}", f"{row.error:.4f}"]
+            times = [f"{row.measured_s:.6f}", f"{row.predicted_s:.6f}", f"{row.error:.4f}", f"{row.others:.3f}"]
             parts = [*(row.measured_share[s] for s in shares), *(row.predicted_share[s] for s in shares)]
             writer.writerow([group, row.name, row.label, *times, *(f"{part:.4f}" for part in parts)])
     return text.getvalue()
 
 
 def to_markdown(groups: Groups, totals: dict[str, Summary | None], shares: Sequence[str]) -> str:
-    """What the groups come to, then a table of all runs; shares in per cent, measured/predicted."""
+    """What the groups come to, then a table of all runs; shares in per cent, measured/predicted.
+
+    others: share of the machine's processors that others used during the run.
+    """
     lines = []
     for group, total in totals.items():
         if total:
@@ -56,13 +59,13 @@ def to_markdown(groups: Groups, totals: dict[str, Summary | None], shares: Seque
                 f"- **{group}**, {total.runs} runs: mean absolute error {total.mape:.1%}, worst {total.worst:.1%} "
                 f"(`{total.worst_run}`){order}"
             )
-    lines += ["", "| run | | measured ms | predicted ms | error | " + " | ".join(f"{s} %" for s in shares) + " |"]
-    lines.append("|---|---|" + "---:|" * (3 + len(shares)))
+    titles = ["measured ms", "predicted ms", "error", *(f"{s} %" for s in shares), "others %"]
+    lines += ["", "| run | | " + " | ".join(titles) + " |", "|---|---|" + "---:|" * len(titles)]
     for group, rows in groups.items():
         for row in rows:
             parts = [f"{100 * row.measured_share[s]:.0f}/{100 * row.predicted_share[s]:.0f}" for s in shares]
             times = f"{row.measured_s * 1e3:.1f} | {row.predicted_s * 1e3:.1f} | {row.error:+.1%}"
-            lines.append(f"| `{row.name}` | {group} | {times} | {' | '.join(parts)} |")
+            lines.append(f"| `{row.name}` | {group} | {times} | {' | '.join(parts)} | {100 * row.others:.0f} |")
     return "\n".join(lines) + "\n"
 
 

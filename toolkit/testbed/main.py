@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from toolkit import units
@@ -133,9 +134,10 @@ def on_testbed(
     settings = [word for override in overrides for word in ("--set", override)]
     train = [sys.executable, "-m", "toolkit", "train", args.file, *settings, *args.train]
     catch_signals()
-    with Testbed(links) as testbed:
+    # MPI's sockets and segments go with the folder; the path of a socket may have 107 characters
+    with TemporaryDirectory(prefix="st", ignore_cleanup_errors=True) as scratch, Testbed(links) as testbed:
         command = mpirun_command(testbed, experiment.cluster)
-        environment = {**os.environ, "SANDTABLE_TESTBED": f"{testbed.switch.rpartition('-')[0]}"}
+        environment = {**os.environ, "TMPDIR": scratch, "SANDTABLE_TESTBED": testbed.switch.rpartition("-")[0]}
         inside = ["ip", "netns", "exec", testbed.switch, str(SCRIPTS / "mpirun.sh"), *command]
         process = subprocess.Popen([*inside, *train], env=environment, start_new_session=True)
         try:
