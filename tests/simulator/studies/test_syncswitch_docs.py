@@ -16,6 +16,8 @@ COMMANDS = [line.removeprefix("python -m simulator ") for line in PAGE.splitline
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "--plot" not in c])
 def test_the_commands_run(command, monkeypatch, capsys):
+    if command.startswith(("learn", "tune")):
+        pytest.importorskip("torch")
     monkeypatch.chdir(ROOT)
     assert main(shlex.split(command)) == 0
     assert capsys.readouterr().out
