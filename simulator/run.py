@@ -42,31 +42,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="timeline of the last steps, and time shares")
 
 
+class _Asked:
+    """What a command line asks for, with its `--set` or with fewer of them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.profile = Profile.load(args.profile) if args.profile else None
+
+    def experiment(self, overrides: list[str]) -> Experiment:
+        return under(load_on(self.args.file, self.args.cluster, overrides), self.args.scenario)
+
+    def plan(self, experiment: Experiment) -> Plan:
+        return build(experiment, self.profile, host_network=self.args.on_host, source=self.args.file)
+
+    def seed(self, experiment: Experiment) -> int:
+        seed: int = experiment.run.seed if self.args.seed is None else self.args.seed
+        if seed < 0:
+            raise UserError(f"--seed {seed}: a whole number >= 0 is wanted")
+        return seed
+
+    def result(self, experiment: Experiment) -> dict[str, Any]:
+        return run_plan(self.plan(experiment), self.seed(experiment), engine=self.args.engine).to_json()
+
+
 def main(args: argparse.Namespace) -> int:
-    profile = Profile.load(args.profile) if args.profile else None
-
-    def loaded(overrides: list[str]) -> Experiment:
-        return under(load_on(args.file, args.cluster, overrides), args.scenario)
-
-    def planned(experiment: Experiment) -> Plan:
-        return build(experiment, profile, host_network=args.on_host, source=args.file)
-
-    experiment = loaded(args.set)
-    plan = planned(experiment)
-    seed = experiment.run.seed if args.seed is None else args.seed
-    if seed < 0:
-        raise UserError(f"--seed {seed}: a whole number >= 0 is wanted")
+    asked = _Asked(args)
+    experiment = asked.experiment(args.set)
+    plan, seed = asked.plan(experiment), asked.seed(experiment)
     spans: list[Span] | None = [] if args.trace or args.plot else None
     since = 0 if args.trace else max(0, plan.steps - SHOWN_STEPS)  # a picture needs no more
     sink = None if spans is None else spans.append
     result = run_plan(plan, seed, engine=args.engine, sink=sink, since=since).to_json()
     if args.set and affordable(plan, result["simulation"]["engine"]):
-
-        def again(other: Experiment) -> dict[str, Any]:
-            own = other.run.seed if args.seed is None else args.seed
-            return run_plan(planned(other), own, engine=args.engine).to_json()
-
-        notes = without_effect(args.set, loaded, again, result)
+        notes = without_effect(args.set, asked.experiment, asked.result, result)
         if notes:
             result["simulation"]["without_effect"] = notes
     if args.json:

@@ -131,7 +131,16 @@ def test_overlap_hides_exchanges(make_profile, make_experiment):
 @settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 6),
-    st.sampled_from(["none", "topk", "sidco-e"]),
+    st.sampled_from(
+        [
+            {"name": "none"},
+            {"name": "topk"},
+            {"name": "sidco-e"},
+            {"name": "topk", "exchange": "gtopk"},
+            {"name": "topk", "exchange": "oktopk"},
+            {"name": "bf16"},
+        ]
+    ),
     st.sampled_from(["layer", "merged", "model"]),
     st.floats(1e5, 1e10),
     st.floats(1.1, 10.0),
@@ -141,7 +150,7 @@ def test_more_of_a_good_thing_is_never_slower(make_profile, make_experiment, wor
 
     def seconds(rate, latency, density):
         experiment = make_experiment(
-            compression={"name": name, "granularity": grain, "merge_elements": 3000},
+            compression={**name, "granularity": grain, "merge_elements": 3000},
             cluster={
                 "workers": workers,
                 "cycle_time": "1 ns",
@@ -228,3 +237,23 @@ def test_a_missing_cost_is_taken_from_the_device_and_said(make_profile, make_exp
     assert result.sections["simulation"]["assumptions"] == [
         "compress of 'topk' is not in the profile: taken from device 'cpu-core'"
     ]
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        {"hosts_per_rack": 2, "oversubscription": 8.0},
+        {"hosts_per_rack": 2, "racks_per_site": 1, "site_bandwidth": "1 MB/s"},
+        {"hosts_per_rack": 2, "racks_per_site": 1, "site_latency": "5 ms"},
+        {"switch_bandwidth": "10 MB/s"},
+        {"message_overhead": "1 ms"},
+    ],
+)
+@pytest.mark.parametrize("name", [{"name": "none"}, {"name": "topk"}, {"name": "topk", "exchange": "oktopk"}])
+def test_a_narrower_network_is_slower(make_profile, make_experiment, name, worse):
+    cluster = {"workers": 8, "bandwidth": "10 MB/s", "cycle_time": "1 ns"}
+    calm, narrow = (
+        simulate(make_experiment(cluster={**cluster, **more}, compression={**name, "density": 0.2}), make_profile())
+        for more in ({}, worse)
+    )
+    assert narrow.total_time_s > calm.total_time_s * (1 + 1e-6)
