@@ -74,8 +74,9 @@ bool delta_size(const int32_t *indices, int64_t count, int64_t codes[2]) {
 #define DEFINE_PUT(name, code_t, most)                                                                                 \
   static inline int64_t name(code_t *codes, int64_t at, uint32_t gap) {                                                \
     codes[at] = most;                                                                                                  \
-    at += gap >= most;                                                                                                 \
-    gap -= gap >= most ? most : 0;                                                                                     \
+    const uint32_t over = gap >= most;                                                                                 \
+    at += over;                                                                                                        \
+    gap -= most & -over;                                                                                               \
     for (; gap >= most; gap -= most)                                                                                   \
       codes[at++] = most;                                                                                              \
     codes[at] = (code_t)gap;                                                                                           \
