@@ -8,12 +8,14 @@ was there.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +29,7 @@ from toolkit.testbed.launch import mpirun_command
 
 REFUSED = 3  # exit code where the system does not let us
 TIMED_OUT = 124
+PR_SET_CHILD_SUBREAPER = 36
 INTERRUPTED = 128
 NOT_EMULATED = ("slow_cpu", "added_latency", "link_trace", "traffic", "failures_per_day")
 SCRIPTS = Path(__file__).resolve().parents[2] / "run_scripts"
@@ -134,6 +137,7 @@ def on_testbed(
     settings = [word for override in overrides for word in ("--set", override)]
     train = [sys.executable, "-m", "toolkit", "train", args.file, *settings, *args.train]
     catch_signals()
+    adopt_orphans()
     # MPI's sockets and segments go with the folder; the path of a socket may have 107 characters
     with TemporaryDirectory(prefix="st", ignore_cleanup_errors=True) as scratch, Testbed(links) as testbed:
         command = mpirun_command(testbed, experiment.cluster)
@@ -141,7 +145,9 @@ def on_testbed(
         inside = ["ip", "netns", "exec", testbed.switch, str(SCRIPTS / "mpirun.sh"), *command]
         process = subprocess.Popen([*inside, *train], env=environment, start_new_session=True)
         try:
-            return process.wait(limit)
+            status = process.wait(limit)
+            reap()
+            return status
         except subprocess.TimeoutExpired:
             print(f"testbed: ended after {args.timeout}", file=sys.stderr)
             end(process)
@@ -158,6 +164,22 @@ def end(process: subprocess.Popen[bytes], patience_s: float = 5.0) -> None:
         process.wait(patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def adopt_orphans() -> None:
+    """Let processes whose parents end before them become children of this one, so that their time counts as its own."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap(patience_s: float = 2.0) -> None:
+    """Wait for adopted processes that are about to end: daemons of mpirun outlive it by a moment."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.02)
+        except ChildProcessError:
+            return
 
 
 def catch_signals() -> None:
