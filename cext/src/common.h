@@ -94,6 +94,7 @@ struct kernels {
   int64_t (*pack_keys)(const float *x, int64_t n, int32_t limit, int32_t *keys);
   /* the elements of x[0..n) with keys in (low, high], as they are; writes up to 16 more than it returns */
   int64_t (*pack_between)(const float *x, int64_t n, int32_t low, int32_t high, float *found);
+  int64_t (*count_above)(const float *x, int64_t n, int32_t key);
   /* the first position from `at` on whose key is `key`; n if there is none */
   int64_t (*find_key)(const float *x, int64_t at, int64_t n, int32_t key);
   /* whether all indices lie in [0, n); whether they ascend strictly */

@@ -5,8 +5,10 @@
 
 enum {
   LEVELS = 3,
+  TABLES = 4,
+  WITHIN = 2048,
   CHUNK = 4 * TILE, /* elements that a thread counts before it adds its counts to the shared ones */
-  PIECE = TILE / 4, /* elements that are added, then counted from the cache */
+  PIECE = 16384,    /* elements that are added, then counted from the cache */
 };
 
 static const int level_shift[LEVELS] = {20, 10, 0};
@@ -23,28 +25,31 @@ struct job {
   struct tasks chunks;
 };
 
-static void count_first(const float *x, int64_t n, uint32_t bins[2][BINS]) {
+/* Several tables: neighbours often share a bin, and would wait for each other. */
+static void count_first(const float *x, int64_t n, uint32_t bins[TABLES][BINS]) {
   int64_t i = 0;
-  for (; i + 2 <= n; i += 2) { /* two tables: neighbours often share a bin, and would wait for each other */
-    bins[0][key_of(x[i]) >> 20]++;
-    bins[1][key_of(x[i + 1]) >> 20]++;
-  }
-  if (i < n)
+  for (; i + TABLES <= n; i += TABLES)
+    for (int t = 0; t < TABLES; t++)
+      bins[t][key_of(x[i + t]) >> 20]++;
+  for (; i < n; i++)
     bins[0][key_of(x[i]) >> 20]++;
 }
 
-static void count_within(const float *x, int64_t n, const struct job *job, uint32_t *bins) {
+/* What shares the bits above this level's is packed first: most often little, at the speed of memory. */
+static void count_within(const float *x, int64_t n, const struct job *job, uint32_t bins[TABLES][BINS]) {
   int shift = level_shift[job->level], above = level_shift[job->level - 1];
-  for (int64_t i = 0; i < n; i++) {
-    int32_t key = key_of(x[i]);
-    if (key >> above == job->prefix)
-      bins[key >> shift & (level_bins[job->level] - 1)]++;
+  int32_t low = job->prefix << above, mask = level_bins[job->level] - 1;
+  float found[WITHIN + LANES];
+  for (int64_t at = 0; at < n; at += WITHIN) {
+    int64_t count = job->kernels->pack_between(x + at, min64(WITHIN, n - at), low - 1, low + (1 << above) - 1, found);
+    for (int64_t i = 0; i < count; i++)
+      bins[i % TABLES][key_of(found[i]) >> shift & mask]++;
   }
 }
 
 static void histogram_worker(void *context) {
   struct job *job = context;
-  uint32_t bins[2][BINS];
+  uint32_t bins[TABLES][BINS];
   for (int64_t chunk; (chunk = take_task(&job->chunks)) >= 0;) {
     int64_t start = chunk * CHUNK, end = min64(job->n, start + CHUNK);
     memset(bins, 0, sizeof bins);
@@ -55,11 +60,13 @@ static void histogram_worker(void *context) {
       if (job->level == 0)
         count_first(job->x + at, length, bins);
       else
-        count_within(job->x + at, length, job, bins[0]);
+        count_within(job->x + at, length, job, bins);
     }
-    for (int b = 0; b < level_bins[job->level]; b++)
-      if (bins[0][b] + bins[1][b])
-        atomic_fetch_add_explicit(&job->shared->count[b], bins[0][b] + bins[1][b], memory_order_relaxed);
+    for (int b = 0; b < level_bins[job->level]; b++) {
+      uint32_t sum = bins[0][b] + bins[1][b] + bins[2][b] + bins[3][b];
+      if (sum)
+        atomic_fetch_add_explicit(&job->shared->count[b], sum, memory_order_relaxed);
+    }
   }
 }
 
@@ -84,6 +91,41 @@ struct border find_border(const float *gradient, float *x, int64_t n, int64_t k,
   }
   border.key = job.prefix;
   return border;
+}
+
+struct counting {
+  const struct kernels *kernels;
+  const float *gradient;
+  float *x;
+  int64_t n;
+  int32_t key;
+  _Atomic int64_t above, at_least;
+  struct tasks chunks;
+};
+
+static void counting_worker(void *context) {
+  struct counting *job = context;
+  int64_t above = 0, at_least = 0;
+  for (int64_t chunk; (chunk = take_task(&job->chunks)) >= 0;) {
+    int64_t end = min64(job->n, (chunk + 1) * CHUNK);
+    for (int64_t at = chunk * CHUNK; at < end; at += PIECE) { /* added, then counted from the cache */
+      int64_t length = min64(PIECE, end - at);
+      if (job->gradient)
+        job->kernels->add(job->gradient + at, job->x + at, length);
+      above += job->kernels->count_above(job->x + at, length, job->key);
+      at_least += job->kernels->count_above(job->x + at, length, job->key - 1);
+    }
+  }
+  atomic_fetch_add_explicit(&job->above, above, memory_order_relaxed);
+  atomic_fetch_add_explicit(&job->at_least, at_least, memory_order_relaxed);
+}
+
+bool border_is(const float *gradient, float *x, int64_t n, int64_t k, int32_t key, struct border *border, int threads) {
+  struct counting job = {.kernels = active_kernels(), .gradient = gradient, .x = x, .n = n, .key = key};
+  job.chunks.count = (n + CHUNK - 1) / CHUNK;
+  run_workers(counting_worker, &job, useful_threads(n, CHUNK, threads));
+  *border = (struct border){.key = key, .due = k - job.above, .ties = job.at_least - job.above};
+  return job.above < k && k <= job.at_least;
 }
 
 /* Narrows [low, high] to the bin of 2^shift keys that holds the due-th largest, and the keys to those inside. */

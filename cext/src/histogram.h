@@ -17,6 +17,9 @@ struct border {
   int64_t ties; /* how many there are */
 };
 
+/* x += gradient, unless that is NULL. Whether the k-th largest key is `key`, and if so the border: one pass. */
+bool border_is(const float *gradient, float *x, int64_t n, int64_t k, int32_t key, struct border *border, int threads);
+
 /* Three passes over x. 1 <= k <= n. gradient not NULL: x += gradient in the first pass. */
 struct border find_border(const float *gradient, float *x, int64_t n, int64_t k, struct bins *bins, int threads);
 

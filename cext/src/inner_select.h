@@ -166,6 +166,17 @@ static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high
   return packed;
 }
 
+static int64_t count_above(const float *x, int64_t n, int32_t key) {
+  int64_t i = 0, count = 0;
+  for (; i + LANES <= n; i += LANES) {
+    __builtin_prefetch(x + i + AHEAD);
+    count += __builtin_popcount(v_greater(v_load(x + i), key));
+  }
+  for (; i < n; i++)
+    count += key_of(x[i]) > key;
+  return count;
+}
+
 /* The first position from `at` on whose key is `key`; n if there is none. */
 static int64_t find_key(const float *x, int64_t at, int64_t n, int32_t key) {
   for (; at + WORD <= n; at += WORD) {

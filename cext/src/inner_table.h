@@ -8,6 +8,7 @@ const struct kernels ISA_KERNELS = {
     .pack_keys = pack_keys,
     .pack_between = pack_between,
     .find_key = find_key,
+    .count_above = count_above,
     .within = within,
     .ascending = ascending,
     .add = add,

@@ -7,6 +7,7 @@
 enum {
   SOON = 24, /* grains that are under way at once */
   SKIP = 8,
+  TIED = 48, /* elements of a sample */
   STRIDED_CHUNK = 16384,
 };
 
@@ -124,7 +125,9 @@ struct prediction predict_border(const float *gradient, const float *x, int64_t 
   for (int64_t i = 0; i < p.packed; i++)
     room->keys[i] = key_of(room->largest[i]);
   struct prediction result = {.high = INT32_MAX};
-  result.key = find_border_of_keys(room->keys, p.packed, middle, floor, INT32_MAX, room->scratch).key;
+  struct border border = find_border_of_keys(room->keys, p.packed, middle, floor, INT32_MAX, room->scratch);
+  result.key = border.key;
+  result.tied = border.ties >= TIED;
   double margin = 4 * deviation(room, p.packed, result.key, taken / GRAIN) + 4;
   int64_t low = min64(p.packed, (int64_t)(rank + margin) + 1), high = (int64_t)(rank - margin);
   result.low = find_border_of_keys(room->keys, p.packed, low, floor, INT32_MAX, room->scratch).key - 1;

@@ -31,6 +31,7 @@ struct prediction {
   int32_t key;  /* about k elements lie above */
   int32_t low;  /* almost surely at least k lie above */
   int32_t high; /* almost surely fewer than k lie above; INT32_MAX: not known */
+  bool tied;    /* so many of the sample equal `key` that the k-th largest of the vector is most likely that key */
 };
 
 /* The bracket is four standard deviations wide on either side; the deviation is that of the counts a grain, so clusters

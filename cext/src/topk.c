@@ -3,8 +3,9 @@
  * A sample predicts where the k-th largest magnitude lies. One pass over memory packs the candidates above the low end
  * of its bracket and, with error feedback, zeroes the residual above the predicted value. The exact border is then
  * found among the candidates' keys inside the bracket, the candidates above it are written, and the residual is mended
- * in the thin band where prediction and border disagree. Where the bracket missed (or ties or a tiny vector make
- * prediction useless), three histograms over the bits find the border: slower, never wrong.
+ * in the thin band where prediction and border disagree. Where the sample is full of ties, a pass that only counts
+ * shows whether they are the border. Where both missed, or the vector is tiny, three histograms over the bits find the
+ * border: slower, never wrong.
  */
 #include "topk.h"
 #include "histogram.h"
@@ -13,6 +14,7 @@
 enum {
   ALIGNMENT = 64,
   SMALL = 16384, /* elements below which counting is quicker than predicting */
+  TIE_PIECE = 4096,
 };
 
 /* Where the parts of the workspace begin. */
@@ -53,12 +55,21 @@ static struct workspace lay_out(void *memory, int64_t n, int64_t k) {
 
 int64_t topk_workspace_bytes(int64_t n, int64_t k) { return lay_out(NULL, n, k).bytes; }
 
-/* The position just behind the last of the `due` first elements whose key is the border's; *due counts down. */
+/* The position just behind the last of the `due` first elements whose key is the border's; *due counts down. Pieces
+ * that hold fewer ties than are due are only counted. */
 static int64_t position_after(const float *x, int64_t n, int32_t key, int64_t *due) {
   const struct kernels *kernels = active_kernels();
-  for (int64_t i = 0; (i = kernels->find_key(x, i, n, key)) < n; i++)
-    if (--*due == 0)
-      return i + 1;
+  for (int64_t at = 0; at < n; at += TIE_PIECE) {
+    int64_t end = min64(n, at + TIE_PIECE);
+    int64_t ties = kernels->count_above(x + at, end - at, key - 1) - kernels->count_above(x + at, end - at, key);
+    if (ties < *due) {
+      *due -= ties;
+      continue;
+    }
+    for (int64_t i = at; (i = kernels->find_key(x, i, end, key)) < end; i++)
+      if (--*due == 0)
+        return i + 1;
+  }
   return n;
 }
 
@@ -87,9 +98,8 @@ static void put_back(const struct payload *taken, int64_t count, float *x) {
 }
 
 /* Returns whether the prediction held; if not, gradient has been added to x and nothing else has changed there. */
-static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *payload,
-                           const struct workspace *w, int threads) {
-  struct prediction prediction = predict_border(gradient, x, n, k, w->sample);
+static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k, struct prediction prediction,
+                           const struct payload *payload, const struct workspace *w, int threads) {
   struct band band = {.limit = prediction.high, .keys = w->keys, .capacity = w->band};
   struct selection pass = plain_selection(gradient, x, n, prediction.low);
   pass.zero_key = prediction.key;
@@ -117,13 +127,16 @@ int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct
     return 0;
   }
   struct workspace w = lay_out(memory, n, k);
-  const float *to_add = gradient;
+  struct border border;
   if (predictable(n, k)) {
-    if (topk_predicted(gradient, x, n, k, &payload, &w, threads))
+    struct prediction prediction = predict_border(gradient, x, n, k, w.sample);
+    bool found = prediction.tied && border_is(gradient, x, n, k, prediction.key, &border, threads);
+    if (!prediction.tied && topk_predicted(gradient, x, n, k, prediction, &payload, &w, threads))
       return k;
-    to_add = NULL;
-  }
-  struct border border = find_border(to_add, x, n, k, w.bins, threads);
+    if (!found)
+      border = find_border(NULL, x, n, k, w.bins, threads);
+  } else
+    border = find_border(gradient, x, n, k, w.bins, threads);
   struct selection finish = plain_selection(NULL, x, n, border.key);
   finish.zero = gradient != NULL;
   select_to_border(&finish, &border, &payload, threads);

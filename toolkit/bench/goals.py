@@ -45,3 +45,17 @@ LARGE_GOALS = (
     *(Goal(name, f"torch:{name}", _at(15, 15, 15), faster=True) for name in STATISTICAL),
     Goal("merge of 4 lists", "torch coalesce", _at(60, 13, 12), faster=True),
 )
+
+# On other data than normal noise, `side on data` against the side itself; data that defeat a prediction against read.
+LIKE_NORMAL = ("laplace", "student", "mostly zeros", "layers", "saved")
+WORST = ("equal", "hidden")
+BEYOND = 4.0  # reads that the worst data may cost beyond the goal
+DATA_LIMIT = 60_000_000  # elements up to which these are measured
+DATA_GOALS = (
+    *(
+        Goal(f"{side} on {data}", side, _at(1.5, 1.5, 1.5))
+        for side in ("exact top-k", "sidco-e")
+        for data in LIKE_NORMAL
+    ),
+    *(Goal(f"exact top-k on {data}", "read", _at(1.9 + BEYOND, 1.2 + BEYOND, 1.1 + BEYOND)) for data in WORST),
+)

@@ -8,11 +8,21 @@ import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from toolkit.bench.goals import LARGE, LARGE_GOALS, STATISTICAL, WARM_LIMIT_S, WARM_SIZE, Goal
+from toolkit.bench.goals import (
+    DATA_GOALS,
+    DATA_LIMIT,
+    LARGE,
+    LARGE_GOALS,
+    STATISTICAL,
+    WARM_LIMIT_S,
+    WARM_SIZE,
+    Goal,
+)
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import Sides
 from toolkit.gradients import methods
@@ -62,7 +72,7 @@ def main(argv: list[str]) -> int:
             for density in densities:
                 outcomes += measure(n, density, args)
                 progress.advance(task)
-    Console(width=110).print(table(outcomes))
+    Console(width=120).print(table(outcomes))
     rates = [
         rate
         for n in sizes
@@ -74,6 +84,8 @@ def main(argv: list[str]) -> int:
         Console(width=110).print(rate_table(rates))
     missed = [outcome for outcome in outcomes if not outcome.holds]
     print(f"{len(outcomes) - len(missed)} of {len(outcomes)} goals hold")
+    if not torch.cuda.is_available():
+        print("no GPU here: the passes on CUDA tensors (Triton) are not measured")
     if args.json:
         content = {"schema": "sandtable-bench/1", "threads": args.threads, "rounds": args.rounds}
         content |= {"environment": environment(), "outcomes": [asdict(outcome) for outcome in outcomes], "wire": rates}
@@ -90,9 +102,16 @@ def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     sides = Sides(n, density, args.threads, args.seed)
     sides.validate()
     for name in STATISTICAL:
-        methods.validate(name, methods.torch.from_numpy(sides.x[:50_000].copy()), density, args.threads)
-    goals = [goal for goal in LARGE_GOALS if density in goal.limits and args.only in goal.side]
-    outcomes = [ratio_of(sides, goal, density, args.rounds) for goal in goals]
+        methods.validate(name, torch.from_numpy(sides.x[:50_000].copy()), density, args.threads)
+    every = (*LARGE_GOALS, *(DATA_GOALS if n <= DATA_LIMIT else ()))
+    goals = [goal for goal in every if density in goal.limits and args.only in goal.side]
+    goals.sort(key=lambda goal: goal.side.partition(" on ")[2])  # data by data
+    outcomes = []
+    for number, goal in enumerate(goals):
+        outcomes.append(ratio_of(sides, goal, density, args.rounds))
+        for name in (goal.side, goal.base):
+            if not any(name in (other.side, other.base) for other in goals[number + 1 :]):
+                sides.free(name)
     del sides  # its vectors make room for the optimizers' states
     return outcomes + optimizers(n, density, args)
 
@@ -110,7 +129,8 @@ def optimizers(n: int, density: float, args: argparse.Namespace) -> list[Outcome
 def ratio_of(sides: Sides | OptimizerSides, goal: Goal, density: float, rounds: int) -> Outcome:
     """Time side and base in turn; the ratio of each round, its median and extremes."""
     times = {goal.side: Times(), goal.base: Times()}
-    rounds = min(rounds, 3) if goal.base.startswith(SLOW) else rounds
+    if goal.base.startswith(SLOW):
+        rounds = min(rounds, 3 if sides.x.size < DATA_LIMIT else 2)
     for turn in range(rounds + 1):
         for name, time in times.items():
             sides.prepare(name)

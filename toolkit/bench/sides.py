@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 import cext
 import cext.reference
+from toolkit.bench import datasets
 from toolkit.compression.base import wanted_count
 from toolkit.gradients.methods import WARM_UP, Method
 
@@ -16,35 +18,59 @@ WORKERS = 4
 Call = Callable[[], object]
 
 
+SPARE = 1 << 20  # elements by which the noise is longer than a vector: a compressor gets another part in every call
+PAUSE_S = 5e-3  # a pool of threads that still spins, torch's say, would take a core away from the other side
+
+
 class Sides:
     """The sides of one vector and density. `prepare(name)` undoes, untimed, what a call leaves behind."""
 
-    def __init__(self, n: int, density: float, threads: int, seed: int) -> None:
-        generator = np.random.default_rng([seed, n])
-        self.x = generator.standard_normal(n, dtype=np.float32)
-        self.start = generator.standard_normal(n, dtype=np.float32)  # a residual before the call
+    def __init__(self, n: int, density: float, threads: int, seed: int, data: str = "normal") -> None:
+        self.stream = datasets.make(data, n + SPARE, seed)
+        self.x = self.stream[:n]
+        self.start = datasets.make("normal", n, seed + 1)  # a residual before the call
         self.residual = self.start.copy()
-        self.density = density
-        self.threads = threads
+        self.density, self.threads, self.seed = density, threads, seed
         self.k = wanted_count(n, density)
-        magnitudes = np.abs(self.x)
-        self.threshold = float(np.partition(magnitudes, n - self.k - 1)[n - self.k - 1]) if self.k < n else 0.0
-        both = np.abs(self.x + self.start)
-        self.feedback_threshold = float(np.partition(both, n - self.k - 1)[n - self.k - 1]) if self.k < n else 0.0
         room = self.k + self.k // 4 + 16
-        self.indices, self.values = np.empty(room, np.int32), np.empty(room, np.float32)
-        self.workspace = np.empty(cext.topk_workspace(n, self.k), np.uint8)
+        self.indices, self.values = np.zeros(room, np.int32), np.zeros(room, np.float32)
+        self.workspace = np.zeros(cext.topk_workspace(n, self.k), np.uint8)
+        self.threshold = self._largest_but_k(self.x)
+        self.feedback_threshold = self._largest_but_k(self.x + self.start)
         self._methods: dict[str, Method] = {}
         self._merge: tuple[np.ndarray, ...] | None = None
+        self._other: tuple[str, Sides] | None = None
         torch.set_num_threads(threads)
 
+    def _largest_but_k(self, x: np.ndarray) -> float:
+        """A threshold that about k elements exceed."""
+        cext.topk_select(x, self.k, self.indices, self.values, self.workspace, self.threads)
+        return float(np.nextafter(np.abs(self.values[: self.k]).min(), np.float32(-1)))
+
     def call(self, name: str) -> Call:
-        """The callable of a side: a kernel, a floor, a peer in another library, or a compressor's name."""
+        """The callable of a side: a kernel, a floor, a peer in another library, or a compressor's name; or one of these
+        "on" other data.
+        """
+        side, _, data = name.partition(" on ")
+        if data:
+            return self._on(data).call(side)
         return self._table().get(name) or self._method(name).compress
 
     def prepare(self, name: str) -> None:
-        if name in ("threshold + feedback", "exact top-k + feedback", "add"):
+        self.call(name)  # what is made only once is made now
+        if name in ("threshold + feedback", "exact top-k + feedback"):
             np.copyto(self.residual, self.start)
+        time.sleep(PAUSE_S)
+
+    def free(self, name: str) -> None:
+        """The memory of a compressor that is not timed any more."""
+        self._methods.pop(name, None)
+
+    def _on(self, data: str) -> Sides:
+        if self._other is None or self._other[0] != data:
+            self._other = None  # first: two would be too large for small machines
+            self._other = (data, Sides(self.x.size, self.density, self.threads, self.seed, data))
+        return self._other[1]
 
     def _table(self) -> dict[str, Call]:
         x, out, t = self.x, (self.indices, self.values), self.threads
@@ -66,10 +92,14 @@ class Sides:
         }
 
     def _method(self, name: str) -> Method:
+        """A compressor in the steady state of its residual; one in torch operations takes it from the kernels'."""
         if name not in self._methods:
-            method = Method(name, torch.from_numpy(self.x), self.density, self.threads, feedback=True)
-            for _ in range(WARM_UP if not name.startswith("torch:") else WARM_UP // 4):
-                method.compress()
+            method = Method(name, torch.from_numpy(self.stream), self.density, self.threads, True, spare=SPARE)
+            if name.startswith("torch:"):
+                method.go_on_from(self._method(name.removeprefix("torch:")))
+            else:
+                for _ in range(WARM_UP):
+                    method.compress()
             self._methods[name] = method
         return self._methods[name]
 

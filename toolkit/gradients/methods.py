@@ -38,27 +38,49 @@ WARM_UP = 40  # calls before the first timed one: SIDCo's stages settle
 
 
 class Method:
-    """One compressor on one vector, with or without error feedback, called again and again as steps of a training."""
+    """One compressor on one vector, with or without error feedback, called again and again as steps of a training.
 
-    def __init__(self, name: str, x: torch.Tensor, density: float, threads: int, feedback: bool) -> None:
+    spare: elements by which x is longer than the vector: every call takes another part of x, a fresh gradient of the
+    same law at no cost. Without it every call adds the same gradient, and residuals pile up below the threshold.
+    """
+
+    def __init__(
+        self, name: str, x: torch.Tensor, density: float, threads: int, feedback: bool, spare: int = 0
+    ) -> None:
         self.name = name
         self.x = x
+        self.elements = x.numel() - spare
         self.density = density
-        self.residual = torch.zeros_like(x) if feedback else None
+        self.residual = torch.zeros(self.elements) if feedback else None
         self.step = 0
-        self.compressor = _compressor(name, x, density, threads)
-        self.received = torch.zeros_like(x)
+        self.compressor = _compressor(name, x[: self.elements], density, threads)
+        self.received = torch.zeros(0)
         self.threads = threads
 
+    def gradient(self) -> torch.Tensor:
+        """The vector of this step, float32 (n,), whole cache lines away from the one before."""
+        lines = (self.x.numel() - self.elements) // 16
+        start = 16 * (self.step * 7919 % lines) if lines else 0
+        return self.x[start : start + self.elements]
+
     def compress(self) -> Payload:
-        context = Context(self.name, self.step, self.density)
+        context, vector = Context(self.name, self.step, self.density), self.gradient()
         self.step += 1
         if self.residual is None:
-            return self.compressor.select(self.x, context)
-        return self.compressor.select_feedback(self.x, self.residual, context)
+            return self.compressor.select(vector, context)
+        return self.compressor.select_feedback(vector, self.residual, context)
+
+    def go_on_from(self, other: Method) -> None:
+        """Take residual, step and the compressor's state from another method of the same kind."""
+        self.compressor.load_state_dict(other.compressor.state_dict())
+        self.step = other.step
+        if self.residual is not None and other.residual is not None:
+            self.residual.copy_(other.residual)
 
     def decompress(self, payload: Payload) -> torch.Tensor:
         """The vector a receiver sees, float32 (n,), in the method's own buffer: cleared, then added to."""
+        if not self.received.numel():
+            self.received = torch.zeros(self.elements)
         if not isinstance(payload, SparsePayload):
             return self.received.copy_(payload.dense())
         self.received.zero_()
