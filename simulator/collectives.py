@@ -176,6 +176,13 @@ def lists(kind: str, workers: int, sizes: Sequence[float]) -> Schedule:
     return oktopk(work, told, quotas, share, sizes[4:])
 
 
+def lists_sent(kind: str, workers: int, sizes: Sequence[float]) -> NDArray[np.float64]:
+    """Bytes that each rank sends in an exchange of lists, (workers,)."""
+    if kind == "oktopk":  # to each other rank the same, four times
+        return (workers - 1) * (sum(sizes[1:4]) + np.asarray(sizes[4:], dtype=float))
+    return wire_bytes(lists(kind, workers, sizes), workers)
+
+
 def _folded(workers: int, size: float, exchanges: Callable[[int], list[tuple[int, float]]]) -> Schedule:
     core = 1 << (workers.bit_length() - 1)
     extra, rank = np.arange(workers - core), np.arange(core)

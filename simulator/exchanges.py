@@ -114,8 +114,7 @@ class Ways:
             sums = elements / workers * (1.0 - (1.0 - entries / elements) ** int(busy.sum()))
             told = 4.0 * (1 + collectives.heads(round(sums)))
             sizes = (entries * self.merge_s, 4.0 * workers, told, float(share), *map(float, part.tolist()))
-        rounds = collectives.lists(self.exchange, workers, sizes) if workers > 1 else []
-        sent = np.rint(collectives.wire_bytes(rounds, workers)).astype(np.int64)
+        sent = np.rint(collectives.lists_sent(self.exchange, workers, sizes)).astype(np.int64)
         return Way(self.exchange, sizes, False, entries, size, empty, sent, entries)
 
     def _list(self, entries: int, elements: int) -> int:

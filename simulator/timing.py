@@ -82,19 +82,21 @@ def _ring_hops(topology: Topology) -> list[tuple[float, float]]:
     return sorted(set(zip((latency + topology.overhead).tolist(), per_byte.tolist(), strict=True)))
 
 
-def crowd_seconds(messages: Round, topology: Topology) -> float | None:
-    """Seconds of an exchange of everybody with everybody of equal messages, where it has a closed form."""
-    rates, per_host = topology.rates(), topology.workers_per_host
+def crowd_seconds(sizes: Sequence[float], topology: Topology) -> float | None:
+    """Seconds of an exchange of everybody with everybody, where it has a closed form: of equal messages.
+
+    sizes: bytes of each rank's message to each other rank, (workers,), or one number for all.
+    """
+    rates, per_host, size = topology.rates(), topology.workers_per_host, sizes[0]
     simple = topology.plain and topology.workers % per_host == 0
-    size = float(messages.size[0])
-    if not simple or (messages.size != size).any() or (topology.host_latencies and rates.min() != rates.max()):
+    if not simple or min(sizes) != max(sizes) or (topology.host_latencies and rates.min() != rates.max()):
         return None
-    latency = float(topology.latencies(messages.source, messages.target).max()) + topology.overhead
-    near = (per_host - 1) * size / topology.local_bandwidth
+    near = (per_host - 1) * size / topology.local_bandwidth + topology.local_latency + topology.overhead
     if topology.hosts == 1:
-        return near + latency
-    far = per_host * (topology.workers - per_host) * size / float(rates.min())
-    return max(near + topology.local_latency + topology.overhead if per_host > 1 else 0.0, far + latency)
+        return near
+    latency = topology.latency + sum(sorted(topology.host_latencies)[-2:]) + topology.overhead
+    far = per_host * (topology.workers - per_host) * size / float(rates.min()) + latency
+    return max(near, far) if per_host > 1 else far
 
 
 def closed_seconds(kind: str, algorithm: str, sizes: Sequence[float], topology: Topology) -> float | None:
@@ -102,8 +104,8 @@ def closed_seconds(kind: str, algorithm: str, sizes: Sequence[float], topology: 
     if topology.workers == 1:
         return 0.0
     if algorithm == "parameter-server":
-        phases = [crowd_seconds(messages, topology) for messages in schedule(kind, algorithm, sizes)]
-        return None if None in phases else sum(seconds or 0.0 for seconds in phases)
+        seconds = crowd_seconds([sizes[0] / topology.workers], topology)
+        return None if seconds is None else 2 * seconds  # push, then pull
     if not never_meet(kind, algorithm, topology):
         return None
     ring = ring_seconds(kind, sizes, topology) if algorithm == "ring" else None
@@ -171,17 +173,16 @@ class Timing:
         return flow_seconds(self.rounds(kind, sizes), self.topology) if closed is None else closed
 
     def _lists(self, kind: str, sizes: tuple[float, ...]) -> float:
-        rounds, total = self.rounds(kind, sizes), 0.0
+        if self.topology.workers == 1:
+            return 0.0
+        if kind == "oktopk":
+            work, *told, parts = *sizes[:4], sizes[4:]
+            phases = [crowd_seconds(each, self.topology) for each in ([told[0]], parts, [told[1]], [told[2]])]
+            if None not in phases:
+                return sum(seconds or 0.0 for seconds in phases) + work
+        rounds = self.rounds(kind, sizes)
         if kind == "gtopk" and exclusive(rounds, self.topology):
-            return float(idle_times(rounds, self.topology).max()) if rounds else 0.0
-        for messages in rounds if kind == "oktopk" else ():
-            seconds = crowd_seconds(messages, self.topology)
-            if seconds is None:
-                break
-            total += seconds + messages.work
-        else:
-            if kind == "oktopk":
-                return total
+            return float(idle_times(rounds, self.topology).max())
         return flow_seconds(rounds, self.topology)
 
     def wire(self, kind: str, sizes: tuple[float, ...]) -> float:
@@ -190,11 +191,11 @@ class Timing:
         if workers == 1:
             return 0.0
         if kind in LISTS:
-            return float(wire_bytes(self.rounds(kind, sizes), workers).mean())
+            return float(collectives.lists_sent(kind, workers, sizes).mean())
         if kind == "allgather":  # every block reaches every other worker once, whatever the algorithm
             return (workers - 1) * sum(self.full(sizes)) / workers
         algorithm = self.algorithm(kind, sizes[0])
-        if algorithm == "ring":
+        if algorithm in ("ring", "parameter-server"):
             return 2 * (workers - 1) * sizes[0] / workers
         if algorithm not in self._shares:  # an allreduce's messages are parts of its vector: bytes grow in proportion
             unit = schedule(kind, algorithm, [1.0] * workers, self.topology.workers_per_host)

@@ -266,3 +266,29 @@ def test_a_deadlock_names_who_waits_for_whom():
         flow_seconds(rounds, flat(2), turns=[[0, 1], [1, 0]])
     said = "rank 0 waits to send to rank 1 in round 0; rank 1 waits to send to rank 0 in round 1"
     assert str(error.value) == f"deadlock: {said}"
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, 8])
+@pytest.mark.parametrize("kind", ["gtopk", "oktopk"])
+def test_bytes_of_lists_are_those_of_their_messages(workers, kind):
+    sizes = (0.0, *[1000.0 + rank for rank in range(workers)])
+    if kind == "oktopk":
+        sizes = (0.0, 4.0 * workers, 516.0, 900.0, *sizes[1:])
+    expected = c.wire_bytes(c.lists(kind, workers, sizes), workers)
+    assert c.lists_sent(kind, workers, sizes).tolist() == pytest.approx(expected.tolist())
+
+
+def test_ten_thousand_workers_need_no_schedule_of_everybody_with_everybody():
+    topology = Topology(10_000, 1, BANDWIDTH, LATENCY, 5e9, 5e-6)
+    timing = Timing(topology, {"allreduce": "parameter-server"})
+    assert timing.seconds("allreduce", (1e8,)) == pytest.approx(2 * (LATENCY + 9_999 * 1e4 / BANDWIDTH))
+    sizes = (0.0, 4e4, 516.0, 900.0, *[900.0] * 10_000)
+    assert timing.seconds("oktopk", sizes) == pytest.approx(4 * LATENCY + 9_999 * (4e4 + 516 + 1800) / BANDWIDTH)
+    assert timing.wire("oktopk", sizes) == pytest.approx(9_999 * (4e4 + 516 + 1800))
+
+
+def test_added_latency_of_two_hosts_meets_in_a_crowd():
+    topology = dataclasses.replace(flat(4), host_latencies=(0.0, 0.01, 0.0, 0.03))
+    rounds = c.parameter_server(4, 1e6)
+    expected = flow_seconds(rounds, topology)
+    assert closed_seconds("allreduce", "parameter-server", [1e6] * 4, topology) == pytest.approx(expected, rel=1e-9)
