@@ -26,7 +26,7 @@ from simulator.profile import Profile
 from simulator.replica import where_it_ran
 from toolkit import units
 from toolkit.errors import UserError
-from toolkit.trace import RankSteps, Result, summarize
+from toolkit.trace import RankSteps, Result, asynchronous, joined, summarize
 
 SHARES = ("compute", "compress", "communicate", "optimize", "idle")
 UNEVEN = 1.5  # slowest over fastest rank from which the scheduler's placement is worth a word
@@ -83,6 +83,8 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         raise UserError("validate: the profile has no links between hosts: calibrate it from runs on several hosts")
     if run.hosts == 1 and run.workers > 1 and profile.network is None:
         raise UserError("validate: the profile has no network of a measured host: calibrate it from runs of 2 ranks")
+    if run.experiment.sync.policy == "switch":
+        raise UserError(f"validate: {run.folder}: has several phases; runs of bsp, asp or ssp are wanted")
     real = measured(run)
     experiment, there = where_it_ran(run, profile)
     simulated = simulate(
@@ -116,6 +118,8 @@ def label_of(run: Run) -> str:
     words += [f"by {section.granularity}"] if section.granularity != "merged" else []
     words += [] if pipeline.overlap else ["no overlap"]
     words += [f"{run.hosts} hosts, {units.render('rate', run.experiment.cluster.bandwidth)}"] if run.hosts > 1 else []
+    policy = run.experiment.sync.policy
+    words += [policy] if policy != "bsp" else []
     words += ["slow worker"] if run.experiment.faults.slow_worker else []
     words += ["slow link"] if run.experiment.faults.slow_link else []
     return ", ".join(words)
@@ -124,7 +128,10 @@ def label_of(run: Run) -> str:
 def measured(run: Run) -> Result:
     """The run's result, folded again from its trace without the steps of warm-up."""
     ranks = [RankSteps.of(s for s in spans if s.step >= run.first_step) for spans in run.ranks]
-    return summarize(ranks, seed=run.experiment.run.seed, samples=0)
+    seed, policy = run.experiment.run.seed, run.experiment.sync.policy
+    if policy in ("asp", "ssp"):
+        return joined([asynchronous(policy, ranks)], seed=seed, samples=0, workers=run.workers)
+    return summarize(ranks, seed=seed, samples=0)
 
 
 def unevenness(run: Run) -> float:
@@ -135,8 +142,14 @@ def unevenness(run: Run) -> float:
 
 
 def iterations(run: Run) -> NDArray[np.float64]:
-    """Seconds of each whole step after warm-up, mean over the ranks (steps,); of all steps where none is whole."""
+    """Seconds of each whole step after warm-up, mean over the ranks (steps,); of all steps where none is whole.
+
+    Of asynchronous runs: of each update.
+    """
     numbers = range(run.first_step, run.steps)
+    if run.experiment.sync.policy in ("asp", "ssp"):  # every update, as it came
+        made = [s for spans in run.ranks for s in spans if s.what == "step" and s.step in numbers]
+        return np.array([s.seconds for s in sorted(made, key=lambda span: span.step)])
     chosen = {number for number in numbers if run.is_full(number)} or set(numbers)
     steps = [[s.seconds for s in spans if s.what == "step" and s.step in chosen] for spans in run.ranks]
     return np.asarray(np.mean(steps, axis=0))
