@@ -23,13 +23,13 @@ class LinearAllreduce(Exchange):
 
 
 class LinearPending(Pending):
-    settles = True
-
     def __init__(self, comm: Communicator, name: str, payload: LinearPayload, kind: torch.dtype) -> None:
         self.comm = comm
         self.name = name
         self.payload = payload
         self.kind = kind
+        self.simple = isinstance(payload, SparsePayload)  # known coordinates: one round, and nothing to settle
+        self.settles = not self.simple
         self.payload_bytes = payload.bytes * kind.itemsize // 4
         self.bytes = self.count = 0
         self.rounds = payload.rounds()
@@ -43,7 +43,7 @@ class LinearPending(Pending):
         self.round = DensePending(self.comm, f"{self.name}.round{self.count}", sent)
 
     def ready(self) -> bool:
-        return False  # there may be a round to come
+        return self.simple and self.round.ready()  # others have a round to come, which only `wait` starts
 
     def wait(self) -> None:
         while True:
