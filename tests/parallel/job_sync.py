@@ -74,6 +74,14 @@ def check_one_worker_is_a_sequence(comm: Communicator, out: Path) -> None:
         np.testing.assert_allclose(result["losses"], expected["losses"], rtol=1e-5)
 
 
+def check_language(comm: Communicator, out: Path) -> None:
+    """The char LM, clipped, plain and compressed: every policy does its work."""
+    model = ["model.name=charlstm", "model.hidden=16", "data.name=pysource", "data.batch_size=2", "data.sequence=16"]
+    model += ["optimizer.clip_norm=1.0", "compression.granularity=merged", "sync.switch_at=0.5"]
+    for policy, name in itertools.product(("asp", "ssp", "switch"), ("none", "sidco-e")):
+        check_work(run(comm, out, *model, f"sync.policy={policy}", f"compression.name={name}"), STEPS * comm.size)
+
+
 def check_alone(comm: Communicator, out: Path) -> None:
     """One rank that serves itself: the same bits under every policy."""
     results = [run(comm, out, f"sync.policy={policy}", "compression.name=dgc") for policy in ("bsp", "asp", "ssp")]
@@ -104,9 +112,8 @@ def check_online(comm: Communicator, out: Path) -> None:
     np.testing.assert_allclose(elastic["training"]["losses"][:24], plain["training"]["losses"][:24], rtol=1e-3)
     greedy = run(comm, out, *detector, slow, "sync.online=greedy")
     check_work(greedy, 30 * comm.size)
-    assert {"kind": "straggler", "worker": 1}.items() <= next(
-        e for e in greedy["events"] if e["kind"] != "switch"
-    ).items()
+    for result in (elastic, greedy):  # in a busy machine's noise others may be flagged, too
+        assert any(event["kind"] == "straggler" and event["worker"] == 1 for event in result["events"])
     assert [row["name"] for row in greedy["phases"]][:2] == ["bsp", "asp"]
     baseline = run(comm, out, *detector, slow, "sync.online=baseline")
     assert any(event["kind"] == "straggler" and event["worker"] == 1 for event in baseline["events"])
@@ -121,6 +128,7 @@ def main(out: Path) -> None:
     if comm.size == 2:
         check_one_worker_is_a_sequence(comm, out)
     if comm.size > 2:
+        check_language(comm, out)
         check_staleness_bound(comm, out)
         check_online(comm, out)
     if comm.rank == 0:
