@@ -7,8 +7,9 @@
 
 /* Sums in registers. */
 struct sums {
-  dvec sum, sum_abs, sum_squares, mantissa, tail, tail_squares;
+  dvec sum, sum_abs, sum_squares, mantissa;
   ivec exponent, largest;
+  struct beyond beyond;
 };
 
 static struct sums open_sums(const struct sweep *s) {
@@ -17,8 +18,7 @@ static struct sums open_sums(const struct sweep *s) {
                        .sum_abs = d_load(m->sum_abs),
                        .sum_squares = d_load(m->sum_squares),
                        .mantissa = d_load(m->mantissa),
-                       .tail = d_load(s->tail.sum),
-                       .tail_squares = d_load(s->tail.sum_squares),
+                       .beyond = {d_load(s->tail.sum), d_load(s->tail.sum_squares), i_zero()},
                        .exponent = i_zero(),
                        .largest = i_zero()};
 }
@@ -28,8 +28,12 @@ INLINE void close_sums(const struct sums *sums, struct sweep *s, int what) {
   d_store(m->sum, sums->sum);
   d_store(m->sum_abs, sums->sum_abs);
   d_store(m->sum_squares, sums->sum_squares);
-  d_store(s->tail.sum, sums->tail);
-  d_store(s->tail.sum_squares, sums->tail_squares);
+  d_store(s->tail.sum, sums->beyond.sum);
+  d_store(s->tail.sum_squares, sums->beyond.squares);
+  int32_t counts[LANES];
+  i_store(counts, sums->beyond.count);
+  for (int l = 0; l < LANES; l++)
+    s->tail.count += counts[l];
   add_integers(m, sums->exponent, sums->largest, i_zero());
   if (what & SUM_LOGS) {
     d_store(m->mantissa, sums->mantissa);
@@ -52,18 +56,6 @@ INLINE void sum_block(struct sums *sums, vec v, dvec wide, int what) {
   }
 }
 
-/* Every element is held against this bracket, so excesses are left to the end: these sums take fewer steps. */
-INLINE void look_at_bracket(struct sums *sums, vec v, dvec wide, const struct sweep *s, int what, int64_t *above,
-                            int64_t *found) {
-  uint32_t beyond = v_greater(v, s->high_key), inside = v_greater(v, s->low_key) & ~beyond;
-  sums->tail = d_add_above(sums->tail, wide, s->high, beyond);
-  if (what & SUM_SQUARES)
-    sums->tail_squares = d_add_square_above(sums->tail_squares, wide, s->high, beyond);
-  *above += __builtin_popcount(beyond);
-  v_compress_values(v, inside, s->between + *found);
-  *found += __builtin_popcount(inside);
-}
-
 /* One element, for the last few of a vector. */
 static void sweep_one(float *x, int64_t i, struct sweep *s) {
   moment_one(x[i], (int)(i % LANES), s->moments);
@@ -80,15 +72,16 @@ static void sweep_one(float *x, int64_t i, struct sweep *s) {
 
 INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep *s, int what, bool bracket,
                        bool dense) {
-  int64_t i = 0, packed = s->pack->packed, above = 0, found = s->found;
+  int64_t i = 0, packed = s->pack->packed, found = s->found;
   const int64_t base = s->pack->base;
-  const int32_t key = s->pack->key, zero_key = s->pack->zero_key;
+  const int32_t key = s->pack->key, zero_key = s->pack->zero_key, low = s->low_key, high = s->high_key;
+  float *const between = s->between;
   int32_t *const indices = s->pack->indices;
   float *const values = s->pack->values;
   struct sums sums = open_sums(s);
   for (; i + WORD <= n; i += WORD) {
     vec block[WORD / LANES];
-    uint32_t mask[WORD / LANES];
+    uint32_t mask[WORD / LANES], inside[WORD / LANES];
     for (int b = 0; b < WORD / LANES; b++) {
       const int64_t at = i + b * LANES;
       __builtin_prefetch(x + at + AHEAD, 1);
@@ -98,16 +91,17 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
       mask[b] = v_greater(block[b], key);
       dvec wide = d_widen(v_abs(block[b]));
       sum_block(&sums, block[b], wide, what);
-      if (bracket)
-        look_at_bracket(&sums, block[b], wide, s, what, &above, &found);
+      if (bracket) /* excesses over `high` are left to the end: sums take fewer steps */
+        inside[b] = v_bracket(block[b], wide, low, high, what & SUM_SQUARES, &sums.beyond);
     }
+    if (bracket)
+      found += v_pack_values(block, inside, between + found);
     if (dense || mask[0] | mask[1] | mask[2] | mask[3])
       packed += v_pack_word(block, mask, (int32_t)(base + i), indices + packed, values + packed);
   }
   close_sums(&sums, s, what);
   s->pack->packed = packed;
   s->found = found;
-  s->tail.count += above;
   for (; i < n; i++) {
     x[i] += gradient[i];
     sweep_one(x, i, s);

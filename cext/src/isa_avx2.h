@@ -73,6 +73,15 @@ static inline void v_compress_values(vec v, uint32_t mask, float *out) {
   _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(v.a, order_of(mask & 0xff)));
   _mm256_storeu_ps(out + low, _mm256_permutevar8x32_ps(v.b, order_of(mask >> 8)));
 }
+/* The values alone. */
+static inline int64_t v_pack_values(const vec block[4], const uint32_t mask[4], float *values) {
+  int64_t packed = 0;
+  for (int b = 0; b < WORD / LANES; b++) {
+    v_compress_values(block[b], mask[b], values + packed);
+    packed += __builtin_popcount(mask[b]);
+  }
+  return packed;
+}
 /* the lanes' own indices instead of base + lane */
 static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
   int low = __builtin_popcount(mask & 0xff);
@@ -154,19 +163,27 @@ static inline dvec d_add_exact_square(dvec sum, dvec a) {
   return (dvec){_mm256_fmadd_pd(a.a, a.a, sum.a), _mm256_fmadd_pd(a.b, a.b, sum.b), _mm256_fmadd_pd(a.c, a.c, sum.c),
                 _mm256_fmadd_pd(a.d, a.d, sum.d)};
 }
-static inline __m256d above_quarter(__m256d a, __m256d t) { return _mm256_and_pd(_mm256_cmp_pd(a, t, _CMP_NLE_UQ), a); }
-static inline dvec d_above(dvec x, double t) {
-  const __m256d c = _mm256_set1_pd(t);
-  return (dvec){above_quarter(x.a, c), above_quarter(x.b, c), above_quarter(x.c, c), above_quarter(x.d, c)};
-}
-/* sum + x, and sum + x * x (exact), in the lanes of `above`, which are those where x > t or x is NaN */
-static inline dvec d_add_above(dvec sum, dvec x, double t, uint32_t above) {
-  (void)above;
-  return d_add(sum, d_above(x, t));
-}
-static inline dvec d_add_square_above(dvec sum, dvec x, double t, uint32_t above) {
-  (void)above;
-  return d_add_exact_square(sum, d_above(x, t));
+/* Sums of a bracket's upper side, and how many lie there. */
+struct beyond {
+  dvec sum, squares;
+  ivec count;
+};
+/* Holds a block against the bracket (low, high]: what lies above is summed (x and, if asked for, x * x, which is exact)
+ * and counted; returns the mask of what lies inside. `wide` is |v|. */
+static inline uint32_t v_bracket(vec v, dvec wide, int32_t low, int32_t high, bool squares, struct beyond *beyond) {
+  const __m256i limit = _mm256_set1_epi32(high);
+  const ivec key = v_key(v);
+  const __m256i a = _mm256_cmpgt_epi32(key.a, limit), b = _mm256_cmpgt_epi32(key.b, limit);
+  const dvec chosen = {
+      _mm256_and_pd(wide.a, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(a)))),
+      _mm256_and_pd(wide.b, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_extracti128_si256(a, 1)))),
+      _mm256_and_pd(wide.c, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(b)))),
+      _mm256_and_pd(wide.d, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_extracti128_si256(b, 1))))};
+  beyond->count = (ivec){_mm256_sub_epi32(beyond->count.a, a), _mm256_sub_epi32(beyond->count.b, b)};
+  beyond->sum = d_add(beyond->sum, chosen);
+  if (squares)
+    beyond->squares = d_add_exact_square(beyond->squares, chosen);
+  return v_greater(v, low) & ~v_greater(v, high);
 }
 static inline __m256d excess_quarter(__m256d a, __m256d t) {
   return _mm256_and_pd(_mm256_cmp_pd(a, t, _CMP_NLE_UQ), _mm256_sub_pd(a, t));
