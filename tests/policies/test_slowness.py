@@ -51,7 +51,7 @@ def test_a_spell_lasts_its_steps_with_one_factor():
     factors = drawn({"rate": 0.002, "factor": 5.0, "distribution": "exponential", "steps": 300, "worker": 2})
     assert (np.delete(factors, 2, axis=1) == 1.0).all()
     own = factors[:, 2]
-    starts = np.flatnonzero((own[1:] > own[:-1])) + 1
+    starts = np.flatnonzero(own[1:] > own[:-1]) + 1
     assert len(starts) > 3
     assert all((own[start : start + 300] >= own[start]).all() for start in starts)
     alone = [s for s in starts if own[s - 1] == 1.0 and (own[s : s + 300] == own[s]).all()]
