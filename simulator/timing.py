@@ -21,6 +21,7 @@ from simulator.play import flow_seconds
 from simulator.topology import Topology
 
 LISTS = ("gtopk", "oktopk")  # exchanges that are played message by message
+MANY = 1_000_000  # messages that are not played one by one any more
 
 
 def idle_times(rounds: Schedule, topology: Topology) -> NDArray[np.float64]:
@@ -83,13 +84,17 @@ def _ring_hops(topology: Topology) -> list[tuple[float, float]]:
 
 
 def crowd_seconds(sizes: Sequence[float], topology: Topology) -> float | None:
-    """Seconds of an exchange of everybody with everybody, where it has a closed form: of equal messages.
+    """Seconds of an exchange of everybody with everybody, where it has a closed form.
 
-    sizes: bytes of each rank's message to each other rank, (workers,), or one number for all.
+    sizes: bytes of each rank's message to each other rank, (workers,), or one number for all. Where each rank has a
+    host to itself, the rank that sends most is limited by its own link all along. Where hosts are shared, messages must
+    be equal; beyond MANY of them, smaller ones are taken to be as large as the largest: nobody has to play them.
     """
-    rates, per_host, size = topology.rates(), topology.workers_per_host, sizes[0]
+    rates, per_host, size = topology.rates(), topology.workers_per_host, max(sizes)
+    even, alike = rates.min() == rates.max(), min(sizes) == size
     simple = topology.plain and topology.workers % per_host == 0
-    if not simple or min(sizes) != max(sizes) or (topology.host_latencies and rates.min() != rates.max()):
+    known = alike or (per_host == 1 and even) or topology.workers**2 > MANY
+    if not simple or not known or (topology.host_latencies and not (even and alike)):
         return None
     near = (per_host - 1) * size / topology.local_bandwidth + topology.local_latency + topology.overhead
     if topology.hosts == 1:

@@ -284,6 +284,8 @@ def test_ten_thousand_workers_need_no_schedule_of_everybody_with_everybody():
     assert timing.seconds("allreduce", (1e8,)) == pytest.approx(2 * (LATENCY + 9_999 * 1e4 / BANDWIDTH))
     sizes = (0.0, 4e4, 516.0, 900.0, *[900.0] * 10_000)
     assert timing.seconds("oktopk", sizes) == pytest.approx(4 * LATENCY + 9_999 * (4e4 + 516 + 1800) / BANDWIDTH)
+    uneven = (*sizes[:-1], 4.0)  # a worker without examples
+    assert timing.seconds("oktopk", uneven) == timing.seconds("oktopk", sizes)
     assert timing.wire("oktopk", sizes) == pytest.approx(9_999 * (4e4 + 516 + 1800))
 
 
