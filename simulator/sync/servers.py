@@ -31,6 +31,21 @@ class Parts:
     apply: Array
 
 
+@dataclass(frozen=True)
+class View:
+    """The shards as one worker sees them, (shards,) each, in the order in which it sends: not everybody begins with the
+    same. far: positions behind a link; hosts: theirs; local: 1 where a shard is another rank's on the same host.
+    """
+
+    order: Places
+    own: NDArray[np.bool_]
+    local: Array
+    far: Places
+    hosts: Places
+    all_hosts: Places
+    latency: Array
+
+
 class Servers:
     """Shards on `ranks` of a topology, and when their hosts' links are free again. passing: latencies that come and go;
     those that last are in the topology."""
@@ -38,52 +53,60 @@ class Servers:
     def __init__(self, topology: Topology, ranks: Sequence[int], passing: Sequence[AddedLatency] = ()) -> None:
         self.topology, self.passing = topology, tuple(passing)
         self.ranks = np.asarray(ranks)
-        self.hosts = self.ranks // topology.workers_per_host
         self.rates = topology.rates()
+        self.per_host = topology.workers_per_host
         self.out_free, self.in_free = np.zeros((2, topology.hosts))
         self.served = np.zeros(len(self.ranks))
-        self.applied = np.full((topology.workers, len(self.ranks)), -np.inf)  # each worker's last push
-        self.latencies = np.stack([self._calm(worker) for worker in range(topology.workers)])
+        self.views = [self._view(worker) for worker in range(topology.workers)]
+        self.applied: list[Array | None] = [None] * topology.workers  # each worker's last push, in its own order
+
+    def _view(self, worker: int) -> View:
+        order = np.roll(np.arange(len(self.ranks)), -worker)
+        ranks, host = self.ranks[order], worker // self.per_host
+        hosts, own = ranks // self.per_host, ranks == worker
+        latency = np.where(own, 0.0, self.topology.latencies(np.full(len(ranks), worker), ranks))
+        far = np.flatnonzero(hosts != host)
+        return View(order, own, ((hosts == host) & ~own).astype(float), far, hosts[far], hosts, latency)
 
     def push(self, worker: int, now: float, parts: Parts) -> float:
         """When all shards have applied what `worker` pushes now; the time of each is kept for its next pull."""
-        order = np.roll(np.arange(len(self.ranks)), -worker)  # not everybody begins with the same shard
-        arrived = self._scatter(worker, now, parts.pushed[order], order)
-        applied = np.maximum(arrived, self.served[order]) + parts.apply[order]
-        self.served[order] = applied
-        self.applied[worker, order] = applied
+        view = self.views[worker]
+        arrived = self._scatter(view, worker // self.per_host, now, parts.pushed[view.order])
+        arrived += self._latency(view, worker // self.per_host, now)
+        applied = np.maximum(arrived, self.served[view.order]) + parts.apply[view.order]
+        self.served[view.order] = applied
+        self.applied[worker] = applied
         return float(applied.max())
 
     def pull(self, worker: int, since: float, parts: Parts) -> float:
         """When `worker` has the parameters of all shards; each answers from `since` on, and after its last push."""
-        host, latency = worker // self.topology.workers_per_host, self._latency(worker, since)
-        behind = self.applied[worker]  # the question travels right behind the push
-        asked = np.where(np.isinf(behind), since + latency, np.maximum(behind, since))
-        own = self.ranks == worker
-        done = asked + np.where(own, 0.0, parts.pulled / self.topology.local_bandwidth)
-        far = np.flatnonzero(self.hosts != host)
-        if len(far):
-            done[far] = self._gather(host, asked[far], self.hosts[far], parts.pulled[far])
+        view, host, behind = self.views[worker], worker // self.per_host, self.applied[worker]
+        latency, sizes = self._latency(view, host, since), parts.pulled[view.order]
+        # the question travels right behind the push; the first one of a phase has a way of its own
+        asked = since + latency if behind is None else np.maximum(behind, since)
+        done = asked + np.where(view.own, 0.0, sizes / self.topology.local_bandwidth)
+        if len(view.far):
+            done[view.far] = self._gather(host, asked[view.far], view.hosts, sizes[view.far])
         return float((done + latency).max())
 
     def forget(self, now: float) -> None:
-        """A phase begins: nothing is under way, and the first pull of each worker has a way of its own."""
-        self.applied[:] = -np.inf
+        """A phase begins: nothing is under way."""
+        self.applied = [None] * self.topology.workers
         self.out_free[:] = self.in_free[:] = now
         self.served[:] = now
 
-    def _scatter(self, worker: int, now: float, sizes: Array, order: Places) -> Array:
-        """When each message of `worker` to the shards in `order` has arrived."""
-        host, hosts = worker // self.topology.workers_per_host, self.hosts[order]
-        own, far = self.ranks[order] == worker, np.flatnonzero(hosts != host)
-        local = np.where((hosts == host) & ~own, sizes, 0.0)
-        done = now + np.where(own, 0.0, np.cumsum(local) / self.topology.local_bandwidth)
-        if len(far):
-            sent = max(now, self.out_free[host]) + np.cumsum(sizes[far]) / self.rates[host]
+    def _scatter(self, view: View, host: int, now: float, sizes: Array) -> Array:
+        """When the last byte of each message to the shards, in the view's order, has come in."""
+        done: Array = now + np.cumsum(sizes * view.local) / self.topology.local_bandwidth
+        done[view.own] = now
+        if len(view.far):
+            far = sizes[view.far]
+            sent = max(now, float(self.out_free[host])) + np.cumsum(far) / self.rates[host]
             self.out_free[host] = sent[-1]
-            done[far] = np.maximum(sent, self.in_free[hosts[far]] + sizes[far] / self.rates[hosts[far]])
-            np.maximum.at(self.in_free, hosts[far], done[far])
-        return done + self._latency(worker, now)[order]
+            came = np.maximum(sent, self.in_free[view.hosts] + far / self.rates[view.hosts])
+            np.maximum.at(self.in_free, view.hosts, came)
+            done[view.far] = came
+        return done
 
     def _gather(self, host: int, asked: Array, hosts: Places, sizes: Array) -> Array:
         """When each of the messages, asked for at different times, has come in at `host`."""
@@ -97,14 +120,10 @@ class Servers:
         done[order] = came
         return done
 
-    def _calm(self, worker: int) -> Array:
+    def _latency(self, view: View, host: int, now: float) -> Array:
         """One way between a worker and each shard, s; 0 to its own."""
-        latency = self.topology.latencies(np.full(len(self.ranks), worker), self.ranks)
-        return np.where(self.ranks == worker, 0.0, latency)
-
-    def _latency(self, worker: int, now: float) -> Array:
-        latency, host = self.latencies[worker], worker // self.topology.workers_per_host
+        latency = view.latency
         for row in self.passing:
             if row.start <= now and (not row.end or now < row.end):
-                latency = latency + row.latency * ((self.hosts == row.host) ^ (host == row.host))
+                latency = latency + row.latency * ((view.all_hosts == row.host) ^ (host == row.host))
         return latency
