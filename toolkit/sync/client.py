@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +33,18 @@ class Client:
     """Talks to `servers`, one shard each, in rank order. clock: updates that this worker has pushed."""
 
     def __init__(
-        self, channel: Channel, servers: Sequence[int], shards: Sequence[Sequence[Piece]], wire: Wire, clock: Any
+        self,
+        channel: Channel,
+        servers: Sequence[int],
+        shards: Sequence[Sequence[Piece]],
+        wire: Wire,
+        now: Callable[[], float],
     ) -> None:
         self.channel = channel
         self.servers = servers
         self.shards = shards
         self.wire = wire
-        self.now = clock
+        self.now = now
         self.clock = 0
         self.versions = [0] * len(servers)
 
