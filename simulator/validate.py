@@ -104,7 +104,7 @@ def compare(run: Run, profile: Profile, fitted: bool) -> Comparison:
         predicted_share=simulated.time_share,
         bytes_measured=real.bytes_sent_per_worker / real.steps,
         bytes_predicted=simulated.bytes_sent_per_worker / simulated.steps,
-        unevenness=unevenness(run),
+        unevenness=1.0 if run.paced else unevenness(run),  # paced workers differ because they are told to
         others=run.others,
     )
 
