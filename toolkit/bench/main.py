@@ -54,7 +54,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--sizes", default="0.27M,25.6M", help="elements of the vectors (default 0.27M,25.6M)")
     parser.add_argument("--densities", default="0.1,0.01,0.001", help="among 0.1, 0.01 and 0.001")
     parser.add_argument("--threads", type=int, default=2, help="threads of kernels and peers (default 2)")
-    parser.add_argument("--rounds", type=int, default=9, help="timed rounds (default 9; slow peers take 3, at 60M elements and more 1)")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="timed rounds (default 9; slow peers take 3, at 60M elements and more 1)"
+    )
     parser.add_argument("--only", default="", help="sides whose name holds this text")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the outcomes and the machine")
