@@ -34,12 +34,12 @@ def figure(rows: Sequence[Row], path: Path) -> None:
         line[0].set_ylabel(f"{slow}\ntest accuracy")
         against_point(line[1], mine, "seconds", colours)
         line[1].set_ylabel("training time (s)")
-        line[1].set_ylim(bottom=0)
         against_time(line[2], mine, colours)
     low, high = min(row.accuracy for row in rows), max(row.accuracy for row in rows)
     for line in axes:  # of single runs: an interval over few seeds may well reach beyond 0 and 1
         line[0].set_ylim(max(-0.02, low - 0.1 * (high - low) - 0.01), min(1.02, high + 0.1 * (high - low) + 0.01))
         line[2].set_ylim(0.0, 1.02)
+    axes[0][1].set_ylim(bottom=0)  # after all rows are drawn, because they share it
     axes[0][2].legend(fontsize=7, loc="lower right")
     drawn.savefig(path, dpi=90)
     plt.close(drawn)
