@@ -10,18 +10,7 @@ import pytest
 from toolkit.testbed import hosts
 from toolkit.testbed.hosts import Link, Refused, Testbed
 
-
-def allowed():
-    if os.geteuid() != 0:
-        return False
-    try:
-        with Testbed([Link(1e6)]):
-            return True
-    except (Refused, OSError):
-        return False
-
-
-pytestmark = pytest.mark.skipif(not allowed(), reason="network namespaces need root and iproute2")
+pytestmark = pytest.mark.usefixtures("namespaces")
 
 ECHO = """
 import socket, sys

@@ -1,8 +1,6 @@
 """A real job on the testbed: over shaped links between hosts, and nothing left behind, even when interrupted."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import time
@@ -32,7 +30,7 @@ steps = 4
 
 pytestmark = [
     pytest.mark.parallel,
-    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("tc"), reason="needs root and iproute2"),
+    pytest.mark.usefixtures("namespaces"),
 ]
 
 
@@ -76,8 +74,6 @@ def header_of(run):
 def test_training_over_the_testbed(start, tmp_path):
     process = start("--hosts", "2")
     _, errors = process.communicate(timeout=120)
-    if process.returncode == 3:
-        pytest.skip(errors)
     assert process.returncode == 0, errors
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["workers"] == 2
@@ -98,8 +94,7 @@ def test_an_interrupted_run_leaves_nothing(start, number):
     while process.poll() is None and not any(hosts.processes(name) for name in left(process.pid) if "host1" in name):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    if process.poll() == 3:
-        pytest.skip(process.stderr.read())
+    assert process.poll() is None, process.stderr.read()
     ranks = [pid for name in left(process.pid) for pid in hosts.processes(name)]
     process.send_signal(number)
     process.communicate(timeout=60)
@@ -112,8 +107,6 @@ def test_an_interrupted_run_leaves_nothing(start, number):
 def test_a_run_over_its_time_is_ended(start):
     process = start("--timeout", "3 s", train=("--set", "run.steps=100000"))
     _, errors = process.communicate(timeout=60)
-    if process.returncode == 3:
-        pytest.skip(errors)
     assert process.returncode == 124
     assert "ended after 3 s" in errors
     assert not left(process.pid)
