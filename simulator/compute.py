@@ -46,10 +46,19 @@ def memory_costs(device: Device) -> tuple[dict[str, Cost], dict[str, Cost], dict
 
 
 def derive(
-    model: str, batch_size: int, examples: int, device: Device, folder: Path = NETWORKS, times: float = 1.0
+    model: str,
+    batch_size: int,
+    examples: int,
+    device: Device,
+    folder: Path = NETWORKS,
+    times: float = 1.0,
+    saturating: float = 0.0,
 ) -> Profile:
-    """A profile from the network's layer table and the device's rate; `times` multiplies the table's FLOPs."""
-    rows = layer_times(model, batch_size, device, scale=times, folder=folder)
+    """A profile from the network's layer table and the device's rate; `times` multiplies the table's FLOPs.
+
+    saturating: examples below which the device is no faster.
+    """
+    rows = layer_times(model, max(batch_size, saturating), device, scale=times, folder=folder)
     layers = [Layer(row.name, row.elements, row.forward_s, row.backward_s, row.shape) for row in rows]
     compress, merge, optimize = memory_costs(device)
     return Profile(
@@ -58,6 +67,7 @@ def derive(
         "derived",
         examples,
         tuple(layers),
+        saturating_batch=saturating,
         compress=compress,
         merge=merge,
         optimize=optimize,

@@ -14,7 +14,8 @@ def device_layers(experiment: Experiment, source: str) -> tuple[Layer, ...]:
     """The layers that paced compute takes for an experiment; UserError where the device or network is unknown."""
     model, data = experiment.model, experiment.data
     device = load_device(experiment.cluster.device, f"{source}: [cluster] device")
-    rows = layer_times(model.name, data.batch_size, device, scale=table_scale(model, data, source))
+    batch = max(data.batch_size, experiment.cluster.saturating_batch)
+    rows = layer_times(model.name, batch, device, scale=table_scale(model, data, source))
     return tuple(Layer(row.name, row.elements, row.forward_s, row.backward_s) for row in rows)
 
 
@@ -37,4 +38,5 @@ def on_device(experiment: Experiment, profile: Profile, source: str) -> Profile:
         compute_cv=0.0,
         slice_s=0.0,
         fixed_share=0.0,
+        saturating_batch=experiment.cluster.saturating_batch,
     )

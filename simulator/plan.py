@@ -6,6 +6,7 @@ of examples (toolkit/sampler.py: shards differ by at most one example, the last 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -229,6 +230,8 @@ def build(
     elif experiment.run.compute == "paced":
         profile = on_device(experiment, profile, source)
         assumptions.append(f"compute is paced: forward and backward are those of device '{device.name}'")
+    if experiment.cluster.saturating_batch:
+        profile = dataclasses.replace(profile, saturating_batch=experiment.cluster.saturating_batch)
     if profile.model != experiment.model.name:
         raise UserError(f"{source}: [model] name = '{experiment.model.name}': the profile is of '{profile.model}'")
     if host_network:
@@ -275,7 +278,8 @@ def _derived(experiment: Experiment, device: Device, source: str) -> tuple[Profi
     times = table_scale(model, data, source)
     table, _ = inputs_of(model.name)
     examples = examples_of(data.name, data.sequence)
-    profile = derive(model.name, data.batch_size, examples, device, times=times)
+    alpha = experiment.cluster.saturating_batch
+    profile = derive(model.name, data.batch_size, examples, device, times=times, saturating=alpha)
     if data.name == table:
         return profile, []
     return profile, [

@@ -93,10 +93,11 @@ class Profile:
     worker's compute time from step to step, with a core to itself. slice_s: what sharing cores adds to that, in seconds
     whatever the step's length (the scheduler's time slices); it holds only where workers outnumber cores. fixed_share:
     part of forward and backward at `batch_size` that a smaller batch does not save (starting operators, reading
-    weights). compress and optimize are keyed by the experiment's names, merge by wire ("dense", "sparse"; entry_s per
-    entry received from all ranks together). achieved: achieved/wanted density of a compressor, achieved_by: [density,
-    ratio] rows where runs of several densities tell more, densities ascending. network: of the measured
-    host, its software costs brought to one rank a core. links: of the measured hosts to each other. fits: for each
+    weights). saturating_batch: examples below which the device is no faster, alpha of f(x) = min(beta x / alpha, beta).
+    compress and optimize are keyed by the experiment's names, merge by wire ("dense", "sparse"; entry_s per entry
+    received from all ranks together). achieved: achieved/wanted density of a compressor, achieved_by: [density, ratio]
+    rows where runs of several densities tell more, densities ascending. network: of the measured host, its software
+    costs brought to one rank a core. links: of the measured hosts to each other. fits: for each
     fitted constant its standard error, residual and number of observations.
     """
 
@@ -111,6 +112,7 @@ class Profile:
     compute_cv: float = 0.0
     slice_s: float = 0.0
     fixed_share: float = 0.0
+    saturating_batch: float = 0.0
     compress: dict[str, Cost] = field(default_factory=dict)
     merge: dict[str, Cost] = field(default_factory=dict)
     optimize: dict[str, Cost] = field(default_factory=dict)
@@ -123,7 +125,8 @@ class Profile:
 
     def batch_factor(self, examples: Any) -> Any:
         """Time of forward and backward of a micro-batch of `examples` (a number or array) over that of `batch_size`."""
-        return self.fixed_share + (1.0 - self.fixed_share) * examples / self.batch_size
+        worth = np.maximum(examples, self.saturating_batch) / max(self.batch_size, self.saturating_batch)
+        return self.fixed_share + (1.0 - self.fixed_share) * worth
 
     def achieved_at(self, compressor: str, density: float) -> float:
         """Achieved over wanted density: linear in the density's logarithm between those seen, the nearest beyond."""
@@ -187,6 +190,7 @@ def from_json(document: Any, source: str) -> Profile:
         compute_cv=_number(content.get("compute_cv", 0.0), f"{where} compute_cv"),
         slice_s=_number(content.get("slice_s", 0.0), f"{where} slice_s"),
         fixed_share=_number(content.get("fixed_share", 0.0), f"{where} fixed_share", most=1.0),
+        saturating_batch=_number(content.get("saturating_batch", 0.0), f"{where} saturating_batch"),
         compress=_costs(content.get("compress", {}), f"{where} compress", registry.COMPRESSORS),
         merge=_costs(content.get("merge", {}), f"{where} merge", WIRES),
         optimize=_costs(content.get("optimize", {}), f"{where} optimize", registry.OPTIMIZERS),

@@ -37,7 +37,7 @@ class PacedCompute:
     """
 
     def __init__(self, experiment: Experiment, tensors: Iterable[tuple[str, int]], rank: int) -> None:
-        self.batch_size = experiment.data.batch_size
+        self.batch_size, self.saturating = experiment.data.batch_size, experiment.cluster.saturating_batch
         self.slowness = Slowness.of(experiment)
         self.rank = rank
         self.device = load_device(experiment.cluster.device)
@@ -76,7 +76,8 @@ class PacedCompute:
 
     def _factor(self, step: int, examples: int) -> float:
         slow = self.slowness.compute(step)
-        return examples / self.batch_size * (1.0 if slow is None else float(slow[self.rank]))
+        worth = max(examples, self.saturating) / max(self.batch_size, self.saturating)
+        return worth * (1.0 if slow is None else float(slow[self.rank]))
 
     def _fill(self, parameter: torch.nn.Parameter, start: int) -> None:
         assert parameter.grad is not None
@@ -99,9 +100,8 @@ def _seconds(experiment: Experiment, device: Device, names: list[str]) -> tuple[
     """Seconds of each tensor's forward and backward, by name."""
     source = "[run] compute = 'paced'"
     scale = table_scale(experiment.model, experiment.data, source)
-    rows = {
-        row.name: row for row in layer_times(experiment.model.name, experiment.data.batch_size, device, scale=scale)
-    }
+    batch = max(experiment.data.batch_size, experiment.cluster.saturating_batch)
+    rows = {row.name: row for row in layer_times(experiment.model.name, batch, device, scale=scale)}
     unknown = [name for name in names if name not in rows]
     if unknown:
         raise UserError(f"{source}: exp_configs/networks/{experiment.model.name}.csv has no tensor '{unknown[0]}'")

@@ -109,7 +109,7 @@ def table_scale(model: ModelSection, data: DataSection, source: str) -> float:
 
 
 def layer_times(
-    model: str, batch_size: int, device: Device, *, scale: float = 1.0, folder: Path = NETWORKS
+    model: str, batch_size: float, device: Device, *, scale: float = 1.0, folder: Path = NETWORKS
 ) -> list[LayerTime]:
     """Seconds of each tensor, in forward order, on a device of its own; `scale` multiplies the table's FLOPs."""
     rate = device.flops * device.efficiency / scale

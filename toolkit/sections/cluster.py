@@ -37,6 +37,7 @@ class ClusterSection:
     racks_per_site: int = key(0, "racks of one site; 0: all", low=0)
     site_bandwidth: float = key("0 bit/s", "between a site and the others; 0: no limit", unit="rate", low=0.0)
     site_latency: float = key("0 s", "one-way latency between two sites, beside that of hosts", unit="time", low=0.0)
+    saturating_batch: float = key(0.0, "alpha: examples a worker below which its device is no faster", low=0.0)
     device: str = key("cpu-core", "device whose rate is used where no profile was measured")
 
     @property
