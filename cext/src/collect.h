@@ -6,17 +6,12 @@
 #include "moments.h"
 #include "select.h"
 
-enum { MAX_STAGES = 16, SUB_TILE = 4096 };
+enum { MAX_STAGES = 16, SUB_TILE = 2048 };
 
 /* Sums of one tile, in lanes; tile after tile they are added up, so threads do not change a bit. */
 struct tile_sums {
   struct moment_lanes moments;
   struct tail_lanes tails[MAX_STAGES];
-};
-
-struct stage {
-  int32_t low_key, high_key; /* a threshold is predicted between them */
-  double high;
 };
 
 struct collector {
@@ -27,8 +22,7 @@ struct collector {
   int64_t capacity;
   _Atomic int64_t found;   /* beyond capacity: too many, and not all were kept */
   struct tile_sums *tiles; /* one a tile */
-  int lowest;              /* of the stages: the one whose bracket is lowest; every element is held against it */
-  int32_t survivors_key;   /* the other stages and the candidates look at what is above it */
+  int32_t survivors_key;   /* the stages and the candidates look at what is above it */
 };
 
 struct collected {
@@ -38,6 +32,12 @@ struct collected {
 };
 
 int64_t collect_workspace_bytes(int64_t n);
+
+/* The bracket (low, high] of one threshold, 0 <= low <= high. */
+struct stage stage_between(double low, double high);
+
+/* Whether no two brackets have room for the same element. */
+bool disjoint(const struct collector *collector);
 
 /* selection: the candidates' key, zero_key, gradient and residual. */
 struct collected collect(struct selection *selection, struct collector *collector, const struct payload *payload,

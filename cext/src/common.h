@@ -64,17 +64,33 @@ struct tail_lanes {
 /* Which sums a sweep makes, besides the largest magnitude. */
 enum { SUM_X = 1, SUM_ABS = 2, SUM_SQUARES = 4, SUM_LOGS = 8, SUM_ALL = 15 };
 
+/* The bracket of one threshold, keys in (low_key, high_key]; high is that key's number, `excess_of` its nearest float.
+ */
+struct stage {
+  int32_t low_key, high_key;
+  double high;
+  float excess_of;
+};
+
+/* What a sweep packs, held against the brackets of stages, which are disjoint. */
+struct division {
+  int32_t *indices; /* the sweep's packing; room for 2 WORD more than can be packed */
+  float *values;
+  const struct stage *stage;
+  int stages;
+  bool squares;               /* the tails' sums of squares are wanted */
+  struct tail_lanes *tails;   /* one a stage: sums of |x| - excess_of above its bracket */
+  float *between;             /* what lies inside any bracket; room for all of it, and for WORD more */
+  int64_t found;              /* entries of it */
+  struct packing *candidates; /* entries above its key; room for all, and for WORD more */
+};
+
 /* What one sweep over a piece wants and finds. */
 struct sweep {
   struct packing *pack; /* what lies above its key; zeroed is what lies above its zero_key. There must be room. */
   struct moment_lanes *moments;
-  int sums; /* at least these are made; non-zeros are not counted */
-  /* The bracket of one threshold, (low_key, high_key]; high is that key's number. */
-  int32_t low_key, high_key;
-  double high;
-  struct tail_lanes tail; /* above the bracket: sums of |x| and of its square (with SUM_SQUARES), not of excesses */
-  float *between;         /* what lies inside; NULL: no bracket is wanted */
-  int64_t found;          /* entries of it */
+  int sums;                  /* at least these are made; non-zeros are not counted */
+  struct division *division; /* NULL, or what is packed is divided further; then packed begins at 0 */
 };
 
 /* The inner loops of one instruction set. */

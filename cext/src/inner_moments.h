@@ -2,11 +2,17 @@
  *
  * sum of ln(|x| + 2.2e-16) is almost free: exponents are added up as integers, mantissas multiplied, and one logarithm
  * is taken at the end of the chunk. A square of a float is exact in double, so no ISA rounds it differently.
+ *
+ * Where the sum of |x| is wanted alone (SIDCo-E, RedSync), the four blocks of a word are added up pairwise in float
+ * first and widened once, for a quarter of the conversions: at most 2^-23 of the sum off, about 1e-10 over 25 M
+ * elements, nothing where all are equal. Beside squares it stays exact: a variance is the difference of the two.
  */
 #include "common.h"
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* A lane's product of mantissas in [1, 2) stays below 2^512 for 512 blocks, then is folded back into [1, 2). */
-enum { FOLD_BLOCKS = 512 };
+enum { FOLD_BLOCKS = 512, EXPONENT_BIAS = 127 };
 
 static const float LOG_EPSILON = 2.2e-16f;
 
@@ -20,47 +26,100 @@ static void fold_mantissas(struct moment_lanes *lanes) {
   }
 }
 
-static void add_integers(struct moment_lanes *lanes, ivec exponent, ivec largest, ivec nonzero) {
+/* Sums in registers, over at most FOLD_BLOCKS whole blocks. */
+struct sums {
+  dvec sum, sum_abs, sum_squares, mantissa;
+  ivec exponent, largest, nonzero; /* exponents with their bias */
+};
+
+static struct sums open_sums(const struct moment_lanes *lanes) {
+  return (struct sums){.sum = d_load(lanes->sum),
+                       .sum_abs = d_load(lanes->sum_abs),
+                       .sum_squares = d_load(lanes->sum_squares),
+                       .mantissa = d_load(lanes->mantissa),
+                       .exponent = i_zero(),
+                       .largest = i_zero(),
+                       .nonzero = i_zero()};
+}
+
+/* words: as many as were summed, for the exponents' bias */
+INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int64_t words, int what) {
   int32_t exponents[LANES], keys[LANES], nonzeros[LANES];
-  i_store(exponents, exponent);
-  i_store(keys, largest);
-  i_store(nonzeros, nonzero);
+  d_store(lanes->sum, sums->sum);
+  d_store(lanes->sum_abs, sums->sum_abs);
+  d_store(lanes->sum_squares, sums->sum_squares);
+  d_store(lanes->mantissa, sums->mantissa);
+  i_store(exponents, sums->exponent);
+  i_store(keys, sums->largest);
+  i_store(nonzeros, sums->nonzero);
   for (int l = 0; l < LANES; l++) {
     lanes->exponent += exponents[l];
     lanes->nonzero += nonzeros[l];
     lanes->max_key = keys[l] > lanes->max_key ? keys[l] : lanes->max_key;
   }
+  if (what & SUM_LOGS) {
+    lanes->exponent -= EXPONENT_BIAS * WORD * words;
+    fold_mantissas(lanes);
+  }
 }
 
-/* Up to FOLD_BLOCKS whole blocks; with a residual, r += g first. */
-static inline __attribute__((always_inline)) void moment_blocks(const float *gradient, float *x, int64_t blocks,
-                                                                struct moment_lanes *lanes, bool feedback) {
-  dvec sum = d_load(lanes->sum), sum_abs = d_load(lanes->sum_abs), sum_squares = d_load(lanes->sum_squares);
-  dvec mantissa = d_load(lanes->mantissa);
-  ivec exponent = i_zero(), largest = i_zero(), nonzero = i_zero();
-  for (int64_t i = 0; i < blocks * LANES; i += LANES) {
-    __builtin_prefetch(x + i + AHEAD, feedback);
-    vec v = v_load(x + i);
-    if (feedback) {
-      __builtin_prefetch(gradient + i + AHEAD);
-      v = v_add(v, v_load(gradient + i));
-      v_store(x + i, v);
-    }
-    vec a = v_abs(v), shifted = v_plus(a, LOG_EPSILON);
-    dvec wide = d_widen(a);
-    nonzero = i_count_nonzero(nonzero, v);
-    largest = i_max(largest, v_key(v));
-    sum = d_add(sum, d_widen(v));
-    sum_abs = d_add(sum_abs, wide);
-    sum_squares = d_add_exact_square(sum_squares, wide);
-    exponent = i_add(exponent, v_exponent(shifted));
-    mantissa = d_mul(mantissa, d_widen(v_mantissa(shifted)));
+INLINE vec v_tree(const vec block[4]) { return v_add(v_add(block[0], block[1]), v_add(block[2], block[3])); }
+
+INLINE void sum_block(struct sums *sums, vec v, int what) {
+  vec magnitude = v_abs(v);
+  sums->largest = i_max(sums->largest, v_key(v));
+  if (what & SUM_X) {
+    dvec wide = d_widen(v);
+    sums->sum = d_add(sums->sum, wide);
+    if ((what & SUM_SQUARES) && !(what & SUM_ABS))
+      sums->sum_squares = d_add_exact_square(sums->sum_squares, wide);
   }
-  d_store(lanes->sum, sum);
-  d_store(lanes->sum_abs, sum_abs);
-  d_store(lanes->sum_squares, sum_squares);
-  d_store(lanes->mantissa, mantissa);
-  add_integers(lanes, exponent, largest, nonzero);
+  if (what & SUM_ABS) {
+    dvec wide = d_widen(magnitude);
+    sums->sum_abs = d_add(sums->sum_abs, wide);
+    if (what & SUM_SQUARES)
+      sums->sum_squares = d_add_exact_square(sums->sum_squares, wide);
+  }
+  if (what & SUM_LOGS) {
+    vec shifted = v_plus(magnitude, LOG_EPSILON);
+    sums->exponent = i_add(sums->exponent, v_exponent(shifted));
+    sums->mantissa = d_mul(sums->mantissa, d_widen(v_mantissa(shifted)));
+  }
+}
+
+/* `what` is one of the combinations that `sweep` knows. */
+INLINE void sum_word(struct sums *sums, const vec block[4], int what) {
+  if (what == SUM_ABS) {
+    vec magnitude[4];
+    for (int b = 0; b < 4; b++) {
+      magnitude[b] = v_abs(block[b]);
+      sums->largest = i_max(sums->largest, v_key(block[b]));
+    }
+    sums->sum_abs = d_add(sums->sum_abs, d_widen(v_tree(magnitude)));
+  } else
+    for (int b = 0; b < 4; b++)
+      sum_block(sums, block[b], what);
+}
+
+/* Up to FOLD_BLOCKS whole blocks, in words; with a residual, r += g first. */
+INLINE void moment_words(const float *gradient, float *x, int64_t words, struct moment_lanes *lanes, bool feedback) {
+  struct sums sums = open_sums(lanes);
+  for (int64_t i = 0; i < words * WORD; i += WORD) {
+    vec block[4];
+    for (int b = 0; b < 4; b++) {
+      const int64_t at = i + b * LANES;
+      __builtin_prefetch(x + at + AHEAD, feedback);
+      block[b] = v_load(x + at);
+      if (feedback) {
+        __builtin_prefetch(gradient + at + AHEAD);
+        block[b] = v_add(block[b], v_load(gradient + at));
+        v_store(x + at, block[b]);
+      }
+      sums.nonzero = i_count_nonzero(sums.nonzero, block[b]);
+    }
+    sum_word(&sums, block, SUM_ALL);
+  }
+  close_sums(&sums, lanes, words, SUM_ALL);
 }
 
 static void moment_one(float x, int lane, struct moment_lanes *lanes) {
@@ -76,14 +135,11 @@ static void moment_one(float x, int lane, struct moment_lanes *lanes) {
   lanes->mantissa[lane] *= (double)mantissa;
 }
 
-static inline __attribute__((always_inline)) void moment_chunk(const float *gradient, float *x, int64_t n,
-                                                               struct moment_lanes *lanes, bool feedback) {
-  int64_t blocks = n / LANES;
-  for (int64_t b = 0; b < blocks; b += FOLD_BLOCKS) {
-    moment_blocks(gradient + b * LANES, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), lanes, feedback);
-    fold_mantissas(lanes);
-  }
-  for (int64_t i = blocks * LANES; i < n; i++) {
+INLINE void moment_chunk(const float *gradient, float *x, int64_t n, struct moment_lanes *lanes, bool feedback) {
+  const int64_t words = n / WORD, most = FOLD_BLOCKS * LANES / WORD;
+  for (int64_t w = 0; w < words; w += most)
+    moment_words(feedback ? gradient + w * WORD : NULL, x + w * WORD, min64(most, words - w), lanes, feedback);
+  for (int64_t i = words * WORD; i < n; i++) {
     if (feedback)
       x[i] += gradient[i];
     moment_one(x[i], (int)(i % LANES), lanes);
@@ -99,8 +155,7 @@ static void moments_feedback(const float *gradient, float *residual, int64_t n, 
   moment_chunk(gradient, residual, n, lanes, true);
 }
 
-static inline __attribute__((always_inline)) void score_loop(const float *gradient, float *x, int64_t blocks,
-                                                             float *scores, bool feedback) {
+INLINE void score_loop(const float *gradient, float *x, int64_t blocks, float *scores, bool feedback) {
   for (int64_t b = 0; b < blocks; b++) {
     __builtin_prefetch(x + b * LANES + AHEAD, feedback);
     vec v = v_load(x + b * LANES);

@@ -5,8 +5,6 @@
  */
 #include "common.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum { MEND_AHEAD = 512 };
 
 static void add(const float *gradient, float *residual, int64_t n) {

@@ -1,87 +1,83 @@
 /* The one pass of the statistical thresholds over a piece of a vector: instantiated once an instruction set.
  *
- * Adding, summing, packing and storing share an iteration, so that the processor works while memory delivers; passes
- * over a piece in the cache, one after the other, would leave the memory waiting for more than half of the time.
+ * Adding, summing, packing, storing and the work for the stages share an iteration, so that the processor works while
+ * memory delivers; passes over a piece in the cache, one after the other, would leave the memory waiting for a third of
+ * the time. The stages see only what survives, 64 entries at a time, some entries after these were packed: what is read
+ * too soon after it was written stalls.
  */
 #include "common.h"
 
-/* Sums in registers. */
-struct sums {
-  dvec sum, sum_abs, sum_squares, mantissa;
-  ivec exponent, largest;
-  struct beyond beyond;
-};
+enum { LAG = 2 * WORD };
 
-static struct sums open_sums(const struct sweep *s) {
-  const struct moment_lanes *m = s->moments;
-  return (struct sums){.sum = d_load(m->sum),
-                       .sum_abs = d_load(m->sum_abs),
-                       .sum_squares = d_load(m->sum_squares),
-                       .mantissa = d_load(m->mantissa),
-                       .beyond = {d_load(s->tail.sum), d_load(s->tail.sum_squares), i_zero()},
-                       .exponent = i_zero(),
-                       .largest = i_zero()};
-}
-
-INLINE void close_sums(const struct sums *sums, struct sweep *s, int what) {
-  struct moment_lanes *m = s->moments;
-  d_store(m->sum, sums->sum);
-  d_store(m->sum_abs, sums->sum_abs);
-  d_store(m->sum_squares, sums->sum_squares);
-  d_store(s->tail.sum, sums->beyond.sum);
-  d_store(s->tail.sum_squares, sums->beyond.squares);
-  int32_t counts[LANES];
-  i_store(counts, sums->beyond.count);
-  for (int l = 0; l < LANES; l++)
-    s->tail.count += counts[l];
-  add_integers(m, sums->exponent, sums->largest, i_zero());
-  if (what & SUM_LOGS) {
-    d_store(m->mantissa, sums->mantissa);
-    fold_mantissas(m);
+/* The 64 survivors in `block` against one bracket; returns how many lie inside. */
+INLINE int64_t hold_against(const vec block[4], const struct stage *stage, bool squares, struct tail_lanes *tail,
+                            float *between) {
+  vec excess[4];
+  int64_t found = 0;
+  for (int b = 0; b < 4; b++) {
+    const uint32_t above = v_greater(block[b], stage->high_key);
+    const uint32_t inside = v_greater(block[b], stage->low_key) & ~above;
+    excess[b] = v_excess(block[b], stage->high_key, stage->excess_of);
+    tail->count += __builtin_popcount(above);
+    v_compress_values(block[b], inside, between + found);
+    found += __builtin_popcount(inside);
   }
-}
-
-INLINE void sum_block(struct sums *sums, vec v, dvec wide, int what) {
-  if (what & SUM_X)
-    sums->sum = d_add(sums->sum, d_widen(v));
-  if (what & SUM_ABS)
-    sums->sum_abs = d_add(sums->sum_abs, wide);
-  if (what & SUM_SQUARES)
-    sums->sum_squares = d_add_exact_square(sums->sum_squares, wide);
-  sums->largest = i_max(sums->largest, v_key(v));
-  if (what & SUM_LOGS) {
-    vec shifted = v_plus(v_abs(v), LOG_EPSILON);
-    sums->exponent = i_add(sums->exponent, v_exponent(shifted));
-    sums->mantissa = d_mul(sums->mantissa, d_widen(v_mantissa(shifted)));
+  dvec sum = d_load(tail->sum), sum_squares = d_load(tail->sum_squares);
+  if (!squares)
+    sum = d_add(sum, d_widen(v_tree(excess)));
+  for (int b = 0; squares && b < 4; b++) {
+    dvec wide = d_widen(excess[b]);
+    sum = d_add(sum, wide);
+    sum_squares = d_add_exact_square(sum_squares, wide);
   }
+  d_store(tail->sum, sum);
+  d_store(tail->sum_squares, sum_squares);
+  return found;
 }
 
-/* One element, for the last few of a vector. */
-static void sweep_one(float *x, int64_t i, struct sweep *s) {
-  moment_one(x[i], (int)(i % LANES), s->moments);
-  int32_t key = key_of(x[i]);
-  double a = x[i] < 0 ? -(double)x[i] : (double)x[i];
-  if (s->between && key > s->high_key) {
-    s->tail.sum[i % LANES] += a;
-    s->tail.sum_squares[i % LANES] += a * a;
-    s->tail.count++;
-  } else if (s->between && key > s->low_key)
-    s->between[s->found++] = x[i];
-  pack_one(x, i, s->pack, true);
+/* Divides survivors i to i + 63, of which only the first `left` are meant, among brackets and candidates. */
+INLINE void divide_word(struct division *d, int64_t i, int64_t left, bool squares) {
+  const uint64_t valid = left < WORD ? ~(UINT64_MAX << left) : UINT64_MAX; /* behind: zeros, in no bracket */
+  struct packing *pack = d->candidates;
+  vec block[4];
+  uint32_t mask[4];
+  for (int b = 0; b < 4; b++) {
+    block[b] = v_load(d->values + i + b * LANES);
+    mask[b] = v_greater(block[b], pack->key) & (uint32_t)(valid >> b * LANES) & 0xffff;
+  }
+  for (int m = 0; m < d->stages; m++)
+    d->found += hold_against(block, &d->stage[m], squares, &d->tails[m], d->between + d->found);
+  if (mask[0] | mask[1] | mask[2] | mask[3])
+    for (int b = 0; b < 4; b++) {
+      v_compress_pairs(block[b], i_load(d->indices + i + b * LANES), mask[b], pack->indices + pack->packed,
+                       pack->values + pack->packed);
+      pack->packed += __builtin_popcount(mask[b]);
+    }
 }
 
-INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep *s, int what, bool bracket,
-                       bool dense) {
-  int64_t i = 0, packed = s->pack->packed, found = s->found;
+static __attribute__((noinline)) void divide(struct division *d, int64_t i, int64_t left) {
+  d->squares ? divide_word(d, i, left, true) : divide_word(d, i, left, false);
+}
+
+/* All that is left, which is not whole words. */
+static void divide_rest(struct division *d, int64_t done, int64_t survivors) {
+  memset(d->values + survivors, 0, WORD * sizeof *d->values);
+  memset(d->indices + survivors, 0, WORD * sizeof *d->indices);
+  for (; done < survivors; done += WORD)
+    divide(d, done, survivors - done);
+}
+
+INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep *s, int what, bool staged, bool dense) {
+  struct division *const division = s->division;
+  int64_t i = 0, packed = s->pack->packed, divided = 0;
   const int64_t base = s->pack->base;
-  const int32_t key = s->pack->key, zero_key = s->pack->zero_key, low = s->low_key, high = s->high_key;
-  float *const between = s->between;
+  const int32_t key = s->pack->key, zero_key = s->pack->zero_key;
   int32_t *const indices = s->pack->indices;
   float *const values = s->pack->values;
-  struct sums sums = open_sums(s);
+  struct sums sums = open_sums(s->moments);
   for (; i + WORD <= n; i += WORD) {
     vec block[WORD / LANES];
-    uint32_t mask[WORD / LANES], inside[WORD / LANES];
+    uint32_t mask[WORD / LANES];
     for (int b = 0; b < WORD / LANES; b++) {
       const int64_t at = i + b * LANES;
       __builtin_prefetch(x + at + AHEAD, 1);
@@ -89,28 +85,29 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
       block[b] = v_add(v_load(x + at), v_load(gradient + at));
       v_store(x + at, v_zero_above(block[b], zero_key));
       mask[b] = v_greater(block[b], key);
-      dvec wide = d_widen(v_abs(block[b]));
-      sum_block(&sums, block[b], wide, what);
-      if (bracket) /* excesses over `high` are left to the end: sums take fewer steps */
-        inside[b] = v_bracket(block[b], wide, low, high, what & SUM_SQUARES, &sums.beyond);
     }
-    if (bracket)
-      found += v_pack_values(block, inside, between + found);
+    sum_word(&sums, block, what);
     if (dense || mask[0] | mask[1] | mask[2] | mask[3])
       packed += v_pack_word(block, mask, (int32_t)(base + i), indices + packed, values + packed);
+    if (staged && packed - divided >= LAG) {
+      divide(division, divided, WORD);
+      divided += WORD;
+    }
   }
-  close_sums(&sums, s, what);
+  close_sums(&sums, s->moments, i / WORD, what);
   s->pack->packed = packed;
-  s->found = found;
   for (; i < n; i++) {
     x[i] += gradient[i];
-    sweep_one(x, i, s);
+    moment_one(x[i], (int)(i % LANES), s->moments);
+    pack_one(x, i, s->pack, true);
   }
   fold_mantissas(s->moments);
+  if (staged)
+    divide_rest(division, divided, s->pack->packed);
 }
 
 INLINE void sweep_sums(const float *gradient, float *x, int64_t n, struct sweep *s, int what) {
-  if (s->between)
+  if (s->division)
     s->pack->dense ? sweep_loop(gradient, x, n, s, what, true, true) : sweep_loop(gradient, x, n, s, what, true, false);
   else
     s->pack->dense ? sweep_loop(gradient, x, n, s, what, false, true)

@@ -73,15 +73,6 @@ static inline void v_compress_values(vec v, uint32_t mask, float *out) {
   _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(v.a, order_of(mask & 0xff)));
   _mm256_storeu_ps(out + low, _mm256_permutevar8x32_ps(v.b, order_of(mask >> 8)));
 }
-/* The values alone. */
-static inline int64_t v_pack_values(const vec block[4], const uint32_t mask[4], float *values) {
-  int64_t packed = 0;
-  for (int b = 0; b < WORD / LANES; b++) {
-    v_compress_values(block[b], mask[b], values + packed);
-    packed += __builtin_popcount(mask[b]);
-  }
-  return packed;
-}
 /* the lanes' own indices instead of base + lane */
 static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
   int low = __builtin_popcount(mask & 0xff);
@@ -109,14 +100,22 @@ static inline vec v_abs(vec v) {
   ivec k = v_key(v);
   return (vec){_mm256_castsi256_ps(k.a), _mm256_castsi256_ps(k.b)};
 }
+/* |v| - t where the key is above `key`, else 0 */
+static inline vec v_excess(vec v, int32_t key, float t) {
+  const __m256i limit = _mm256_set1_epi32(key);
+  const __m256 c = _mm256_set1_ps(t);
+  ivec k = v_key(v);
+  vec a = v_abs(v);
+  return (vec){_mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.a, limit)), _mm256_sub_ps(a.a, c)),
+               _mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.b, limit)), _mm256_sub_ps(a.b, c))};
+}
 static inline vec v_plus(vec v, float constant) {
   const __m256 c = _mm256_set1_ps(constant);
   return (vec){_mm256_add_ps(v.a, c), _mm256_add_ps(v.b, c)};
 }
-static inline __m256i exponent_half(__m256 v) {
-  return _mm256_sub_epi32(_mm256_srli_epi32(_mm256_castps_si256(v), 23), _mm256_set1_epi32(127));
+static inline ivec v_exponent(vec v) {
+  return (ivec){_mm256_srli_epi32(_mm256_castps_si256(v.a), 23), _mm256_srli_epi32(_mm256_castps_si256(v.b), 23)};
 }
-static inline ivec v_exponent(vec v) { return (ivec){exponent_half(v.a), exponent_half(v.b)}; }
 static inline __m256 mantissa_half(__m256 v) {
   __m256i low = _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x007fffff));
   return _mm256_castsi256_ps(_mm256_or_si256(low, _mm256_set1_epi32(0x3f800000)));
@@ -162,28 +161,6 @@ static inline dvec d_mul(dvec x, dvec y) {
 static inline dvec d_add_exact_square(dvec sum, dvec a) {
   return (dvec){_mm256_fmadd_pd(a.a, a.a, sum.a), _mm256_fmadd_pd(a.b, a.b, sum.b), _mm256_fmadd_pd(a.c, a.c, sum.c),
                 _mm256_fmadd_pd(a.d, a.d, sum.d)};
-}
-/* Sums of a bracket's upper side, and how many lie there. */
-struct beyond {
-  dvec sum, squares;
-  ivec count;
-};
-/* Holds a block against the bracket (low, high]: what lies above is summed (x and, if asked for, x * x, which is exact)
- * and counted; returns the mask of what lies inside. `wide` is |v|. */
-static inline uint32_t v_bracket(vec v, dvec wide, int32_t low, int32_t high, bool squares, struct beyond *beyond) {
-  const __m256i limit = _mm256_set1_epi32(high);
-  const ivec key = v_key(v);
-  const __m256i a = _mm256_cmpgt_epi32(key.a, limit), b = _mm256_cmpgt_epi32(key.b, limit);
-  const dvec chosen = {
-      _mm256_and_pd(wide.a, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(a)))),
-      _mm256_and_pd(wide.b, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_extracti128_si256(a, 1)))),
-      _mm256_and_pd(wide.c, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_castsi256_si128(b)))),
-      _mm256_and_pd(wide.d, _mm256_castsi256_pd(_mm256_cvtepi32_epi64(_mm256_extracti128_si256(b, 1))))};
-  beyond->count = (ivec){_mm256_sub_epi32(beyond->count.a, a), _mm256_sub_epi32(beyond->count.b, b)};
-  beyond->sum = d_add(beyond->sum, chosen);
-  if (squares)
-    beyond->squares = d_add_exact_square(beyond->squares, chosen);
-  return v_greater(v, low) & ~v_greater(v, high);
 }
 static inline __m256d excess_quarter(__m256d a, __m256d t) {
   return _mm256_and_pd(_mm256_cmp_pd(a, t, _CMP_NLE_UQ), _mm256_sub_pd(a, t));

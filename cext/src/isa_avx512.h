@@ -50,23 +50,6 @@ static inline int64_t v_pack_word(const vec block[4], const uint32_t mask[4], in
     place = _mm512_alignr_epi32(_mm512_setzero_si512(), place, 4); /* the next 16 bytes */
   }
 }
-/* The values alone. */
-static inline int64_t v_pack_values(const vec block[4], const uint32_t mask[4], float *values) {
-  uint64_t low = mask[0] | mask[1] << 16, high = mask[2] | (uint64_t)mask[3] << 16, bits = low | high << 32;
-  __m512i place = _mm512_maskz_compress_epi8(_cvtu64_mask64(bits), _mm512_load_si512(lane_numbers));
-  int64_t count = __builtin_popcountll(bits);
-  for (int64_t done = 0;;) {
-    __m512i lane = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(place));
-    vec first = _mm512_permutex2var_ps(block[0], lane, block[1]),
-        last = _mm512_permutex2var_ps(block[2], lane, block[3]);
-    __mmask16 upper = _mm512_test_epi32_mask(lane, _mm512_set1_epi32(32));
-    _mm512_storeu_ps(values + done, _mm512_mask_mov_ps(first, upper, last));
-    done += LANES;
-    if (__builtin_expect(done >= count, 1))
-      return count;
-    place = _mm512_alignr_epi32(_mm512_setzero_si512(), place, 4);
-  }
-}
 static inline ivec i_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline void i_compress(ivec v, uint32_t mask, int32_t *out) {
   _mm512_storeu_si512(out, _mm512_maskz_compress_epi32((__mmask16)mask, v));
@@ -90,10 +73,12 @@ static inline ivec i_count_nonzero(ivec count, vec v) {
   return _mm512_mask_add_epi32(count, mask, count, _mm512_set1_epi32(1));
 }
 static inline vec v_abs(vec v) { return _mm512_castsi512_ps(v_key(v)); }
-static inline vec v_plus(vec v, float constant) { return _mm512_add_ps(v, _mm512_set1_ps(constant)); }
-static inline ivec v_exponent(vec v) {
-  return _mm512_sub_epi32(_mm512_srli_epi32(_mm512_castps_si512(v), 23), _mm512_set1_epi32(127));
+/* |v| - t where the key is above `key`, else 0 */
+static inline vec v_excess(vec v, int32_t key, float t) {
+  return _mm512_maskz_sub_ps(_mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key)), v_abs(v), _mm512_set1_ps(t));
 }
+static inline vec v_plus(vec v, float constant) { return _mm512_add_ps(v, _mm512_set1_ps(constant)); }
+static inline ivec v_exponent(vec v) { return _mm512_srli_epi32(_mm512_castps_si512(v), 23); }
 static inline vec v_mantissa(vec v) {
   ivec low = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x007fffff));
   return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_set1_epi32(0x3f800000)));
@@ -125,29 +110,6 @@ static inline dvec d_mul(dvec x, dvec y) { return (dvec){_mm512_mul_pd(x.a, y.a)
 /* sum + a * a for a that came from floats: the square is exact in double, so fusing changes no bit */
 static inline dvec d_add_exact_square(dvec sum, dvec a) {
   return (dvec){_mm512_fmadd_pd(a.a, a.a, sum.a), _mm512_fmadd_pd(a.b, a.b, sum.b)};
-}
-/* Sums of a bracket's upper side, and how many lie there. */
-struct beyond {
-  dvec sum, squares;
-  ivec count;
-};
-/* Holds a block against the bracket (low, high]: what lies above is summed (x and, if asked for, x * x, which is exact)
- * and counted; returns the mask of what lies inside. `wide` is |v|. */
-static inline uint32_t v_bracket(vec v, dvec wide, int32_t low, int32_t high, bool squares, struct beyond *beyond) {
-  const ivec key = v_key(v);
-  const __mmask16 above = _mm512_cmpgt_epi32_mask(key, _mm512_set1_epi32(high));
-  const __mmask16 inside = _kandn_mask16(above, _mm512_cmpgt_epi32_mask(key, _mm512_set1_epi32(low)));
-  const __mmask8 first = (__mmask8)above, second = (__mmask8)_kshiftri_mask16(above, 8);
-  beyond->count = _mm512_mask_add_epi32(beyond->count, above, beyond->count, _mm512_set1_epi32(1));
-  beyond->sum.a = _mm512_mask_add_pd(beyond->sum.a, first, beyond->sum.a, wide.a);
-  beyond->sum.b = _mm512_mask_add_pd(beyond->sum.b, second, beyond->sum.b, wide.b);
-  if (squares) {
-    beyond->squares.a = _mm512_mask3_fmadd_pd(wide.a, wide.a, beyond->squares.a, first);
-    beyond->squares.b = _mm512_mask3_fmadd_pd(wide.b, wide.b, beyond->squares.b, second);
-  }
-  uint32_t mask = inside;
-  __asm__("" : "+r"(mask)); /* as in v_greater */
-  return mask & 0xffff;
 }
 /* a - t where a > t or a is NaN, else 0 */
 static inline dvec d_excess(dvec x, double t) {

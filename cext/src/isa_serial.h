@@ -68,15 +68,6 @@ static inline void v_compress_values(vec v, uint32_t mask, float *out) {
   for (; mask; mask &= mask - 1)
     *out++ = v.lane[__builtin_ctz(mask)];
 }
-/* The values alone. */
-static inline int64_t v_pack_values(const vec block[4], const uint32_t mask[4], float *values) {
-  int64_t packed = 0;
-  for (int b = 0; b < WORD / LANES; b++) {
-    v_compress_values(block[b], mask[b], values + packed);
-    packed += __builtin_popcount(mask[b]);
-  }
-  return packed;
-}
 /* the lanes' own indices instead of base + lane */
 static inline void v_compress_pairs(vec v, ivec index, uint32_t mask, int32_t *indices, float *values) {
   for (; mask; mask &= mask - 1) {
@@ -107,14 +98,21 @@ static inline vec v_abs(vec v) {
   memcpy(&v, &k, sizeof v);
   return v;
 }
+/* |v| - t where the key is above `key`, else 0 */
+static inline vec v_excess(vec v, int32_t key, float t) {
+  ivec k = v_key(v);
+  vec a = v_abs(v);
+  EACH_LANE v.lane[l] = k.lane[l] > key ? a.lane[l] - t : 0.0f;
+  return v;
+}
 static inline vec v_plus(vec v, float constant) {
   EACH_LANE v.lane[l] += constant;
   return v;
 }
-/* exponent and mantissa of positive normal numbers */
+/* exponent, with its bias, and mantissa of positive normal numbers */
 static inline ivec v_exponent(vec v) {
   ivec k = v_key(v);
-  EACH_LANE k.lane[l] = (k.lane[l] >> 23) - 127;
+  EACH_LANE k.lane[l] = k.lane[l] >> 23;
   return k;
 }
 static inline vec v_mantissa(vec v) {
@@ -166,24 +164,6 @@ static inline dvec d_mul(dvec a, dvec b) {
 static inline dvec d_add_exact_square(dvec sum, dvec a) {
   EACH_LANE sum.lane[l] += a.lane[l] * a.lane[l];
   return sum;
-}
-/* Sums of a bracket's upper side, and how many lie there. */
-struct beyond {
-  dvec sum, squares;
-  ivec count;
-};
-/* Holds a block against the bracket (low, high]: what lies above is summed (x and, if asked for, x * x, which is exact)
- * and counted; returns the mask of what lies inside. `wide` is |v|. */
-static inline uint32_t v_bracket(vec v, dvec wide, int32_t low, int32_t high, bool squares, struct beyond *beyond) {
-  const uint32_t above = v_greater(v, high);
-  EACH_LANE {
-    double chosen = above >> l & 1 ? wide.lane[l] : 0.0;
-    beyond->sum.lane[l] += chosen;
-    if (squares)
-      beyond->squares.lane[l] += chosen * chosen;
-    beyond->count.lane[l] += above >> l & 1;
-  }
-  return v_greater(v, low) & ~above;
 }
 /* a - t where a > t or a is NaN, else 0 */
 static inline dvec d_excess(dvec a, double t) {

@@ -96,7 +96,11 @@ static bool take_brackets(struct call *call, PyObject *object, struct collector 
   }
   c->stages = (int)(numbers / 2);
   for (int m = 0; m < c->stages; m++)
-    c->stage[m] = (struct stage){threshold_key(bounds[2 * m]), threshold_key(bounds[2 * m + 1]), bounds[2 * m + 1]};
+    c->stage[m] = stage_between(bounds[2 * m], bounds[2 * m + 1]);
+  if (!disjoint(c)) {
+    PyErr_Format(PyExc_ValueError, "%s: brackets must not overlap", call->function);
+    return false;
+  }
   return true;
 }
 

@@ -49,6 +49,14 @@ def bits(x: torch.Tensor) -> bytes:
     return (x + 0.0).numpy().tobytes()
 
 
+def assert_alike(one: dict[str, float], many: dict[str, float]) -> None:
+    """Equal; an estimated threshold up to its last bit, since the sums of one pass and of many differ by rounding."""
+    one, many = dict(one), dict(many)
+    threshold, other = one.pop("threshold", 0.0), many.pop("threshold", 0.0)
+    np.testing.assert_equal(one, many)
+    np.testing.assert_allclose(threshold, other, rtol=2.0**-22)
+
+
 @pytest.mark.parametrize("data", list(DATA))
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_payloads_as_pass_by_pass(name: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +76,7 @@ def test_the_same_payloads_as_pass_by_pass(name: str, data: str, monkeypatch: py
             assert torch.equal(a.indices, b.indices)
             assert a.values.numpy().tobytes() == b.values.numpy().tobytes()
             assert bits(r_one) == bits(r_many)
-            np.testing.assert_equal(one.telemetry, many.telemetry)
+            assert_alike(one.telemetry, many.telemetry)
             if bool((before + gradient).isfinite().all()):
                 assert bits(a.dense() + r_one) == bits(before + gradient)
 

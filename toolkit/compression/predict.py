@@ -2,7 +2,8 @@
 
 The pass that adds the gradient then gathers the moments, the sums above a bracket around each predicted threshold, the
 entries inside the brackets, and the candidates above the lower end of the last one. From these the exact thresholds
-follow as if every one had been given a pass of its own, up to the rounding of float64 sums (see tail.py).
+follow as if every one had been given a pass of its own, up to the rounding of its sums, about 1e-9 of a threshold (see
+tail.py).
 """
 
 from __future__ import annotations
