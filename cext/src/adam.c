@@ -32,27 +32,38 @@ static struct correction correction_of(const struct adam *adam, int32_t age) {
   };
 }
 
+/* One loop, compiled for each instruction set, with a mask where not every lane is listed and without one where all
+ * are.
+ */
+static inline __attribute__((always_inline)) void update_lanes(const struct adam *adam, const struct block *block,
+                                                               const struct lanes *lanes, float *restrict parameters,
+                                                               float *restrict moments, const bool masked) {
+  const float fresh = (float)(1.0 - adam->beta1), keep = (float)adam->beta2, fresh_square = (float)(1.0 - adam->beta2);
+  const float epsilon = (float)adam->epsilon;
+  const float penalty = adam->decoupled ? 0.0f : (float)adam->weight_decay;
+  const float shrink = adam->decoupled ? (float)(1.0 - adam->lr * adam->weight_decay) : 1.0f;
+  const uint32_t penalized = penalty != 0 ? UINT32_MAX : 0;
+  const float *restrict gradients = block->gradients;
+  const float *restrict rate = lanes->rate, *restrict root = lanes->root;
+  const uint32_t *restrict listed = block->listed;
+  for (int64_t i = 0; i < block->lanes; i++) {
+    float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);
+    float mean = moments[2 * i] + fresh * (gradient - moments[2 * i]);
+    float square = keep * moments[2 * i + 1] + fresh_square * (gradient * gradient);
+    float moved = shrink * parameters[i] - rate[i] * (mean / (sqrtf(square) * root[i] + epsilon));
+    parameters[i] = masked ? choose(listed[i], moved, parameters[i]) : moved;
+    moments[2 * i] = masked ? choose(listed[i], mean, moments[2 * i]) : mean;
+    moments[2 * i + 1] = masked ? choose(listed[i], square, moments[2 * i + 1]) : square;
+  }
+}
+
 #define UPDATE(isa, target)                                                                                            \
   target static void update_##isa(const struct adam *adam, const struct block *block, const struct lanes *lanes,       \
                                   float *restrict parameters, float *restrict moments) {                               \
-    const float fresh = (float)(1.0 - adam->beta1), keep = (float)adam->beta2,                                         \
-                fresh_square = (float)(1.0 - adam->beta2);                                                             \
-    const float epsilon = (float)adam->epsilon;                                                                        \
-    const float penalty = adam->decoupled ? 0.0f : (float)adam->weight_decay;                                          \
-    const float shrink = adam->decoupled ? (float)(1.0 - adam->lr * adam->weight_decay) : 1.0f;                        \
-    const uint32_t penalized = penalty != 0 ? UINT32_MAX : 0;                                                          \
-    const float *restrict gradients = block->gradients;                                                                \
-    const float *restrict rate = lanes->rate, *restrict root = lanes->root;                                            \
-    const uint32_t *restrict listed = block->listed;                                                                   \
-    for (int64_t i = 0; i < block->lanes; i++) {                                                                       \
-      float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);                        \
-      float mean = moments[2 * i] + fresh * (gradient - moments[2 * i]);                                               \
-      float square = keep * moments[2 * i + 1] + fresh_square * (gradient * gradient);                                 \
-      float moved = shrink * parameters[i] - rate[i] * (mean / (sqrtf(square) * root[i] + epsilon));                   \
-      parameters[i] = choose(listed[i], moved, parameters[i]);                                                         \
-      moments[2 * i] = choose(listed[i], mean, moments[2 * i]);                                                        \
-      moments[2 * i + 1] = choose(listed[i], square, moments[2 * i + 1]);                                              \
-    }                                                                                                                  \
+    if (block->layout == STRETCH)                                                                                      \
+      update_lanes(adam, block, lanes, parameters, moments, true);                                                     \
+    else                                                                                                               \
+      update_lanes(adam, block, lanes, parameters, moments, false);                                                    \
   }
 
 FOR_EACH_ISA(UPDATE)
@@ -113,7 +124,6 @@ static void adam_worker(void *context) {
   struct correction table[AGES] = {{0, 0}}, common = correction_of(adam, adam->step);
   struct tile tile;
   struct lanes lanes;
-  prepare_tile(&tile);
   for (int i = 0; i < TILE_LANES; i++) {
     lanes.rate[i] = common.rate;
     lanes.root[i] = common.root;

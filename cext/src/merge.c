@@ -1,21 +1,22 @@
 /* Merging by ranks: the index range is cut into windows. In each, a bit is set at every index that occurs in any list;
  * the number of bits before an index is its entry's place in the output, where the values are added list after list. No
  * entry is compared with another, nothing is sorted. Threads take windows in turn; a window's count is known before
- * anything of it is written, so each writes straight to its place. */
+ * anything of it is written, so each writes straight to its place. Lists close together are added up in the window
+ * itself (merge_close.c): no entry is looked at twice. */
 #include "merge.h"
 #include "isa_each.h"
+#include "merge_close.h"
 #include "parallel.h"
 
 #include <sched.h>
 
 enum {
-  WIDEST = 262144,       /* indices a window: its bits fill the L1 cache */
-  WIDEST_MARKED = 65536, /* the same where indices are marked by bytes */
+  WIDEST = 262144, /* indices a window: its bits fill the L1 cache */
   WIDEST_WORDS = WIDEST / WORD,
   WANTED = 4096,  /* entries a window, if it can be so wide */
   CHECK = 65536,  /* entries a task of the check */
   THIN = 300,     /* indices an entry beyond which merge_thin takes over: measured */
-  MARKED = 16,    /* indices an entry up to which bytes are faster than bits: they have no chain of stores */
+  CLOSE = 8,      /* indices an entry up to which a window is added up densely */
   USEFUL = 16384, /* entries that are worth a thread's start */
 };
 
@@ -23,14 +24,13 @@ struct window {
   int64_t base, width;          /* the indices base .. base+width-1 */
   uint64_t bits[WIDEST_WORDS];  /* one an index */
   int32_t before[WIDEST_WORDS]; /* bits in the words before */
-  uint8_t marks[WIDEST_MARKED]; /* one an index, for lists close together */
 };
 
 struct job {
   const struct lists *lists;
   const struct merged *out;
   int64_t low, high, width; /* of the indices; of a window */
-  bool marked;
+  bool close;
   struct tasks checks, windows;
   _Atomic int64_t checked, disorder;
   struct appender appender;
@@ -105,25 +105,6 @@ static void set_bits(struct window *window, const int32_t *indices, int64_t coun
   }
 }
 
-static void set_marks(struct window *window, const int32_t *indices, int64_t count) {
-  for (int64_t i = 0; i < count; i++)
-    window->marks[(uint32_t)(indices[i] - (int32_t)window->base)] = 1;
-}
-
-/* Eight marks become eight bits by one multiplication. */
-static void gather_marks(struct window *window) {
-  for (int64_t w = 0; w < window->width / WORD; w++) {
-    uint64_t word = 0;
-    for (int byte = 0; byte < 8; byte++) {
-      uint64_t eight;
-      memcpy(&eight, window->marks + w * WORD + byte * 8, sizeof eight);
-      word |= (eight * UINT64_C(0x0102040810204080)) >> 56 << (byte * 8);
-    }
-    window->bits[w] = word;
-  }
-  memset(window->marks, 0, (size_t)window->width);
-}
-
 #define RANKS(isa, target)                                                                                             \
   /* Counts the bits before each word; returns how many there are. */                                                  \
   target static int64_t count_bits_##isa(struct window *window) {                                                      \
@@ -154,46 +135,69 @@ static void gather_marks(struct window *window) {
 
 FOR_EACH_ISA(RANKS)
 
-static void merge_window(struct job *job, struct window *window, int64_t task, int64_t *from, int64_t *to) {
+/* The entries [from[p], to[p]) of each list are the window's next. */
+static void find_entries(const struct job *job, int64_t base, int64_t *from, int64_t *to) {
   const struct lists *lists = job->lists;
-  const int32_t *indices = lists->all.indices;
-  window->base = job->low + task * job->width;
-  window->width = job->width;
-  if (!job->marked)
-    memset(window->bits, 0, (size_t)(window->width / WORD) * sizeof *window->bits);
   for (int64_t p = 0; p < lists->count; p++) {
-    from[p] = seek(indices, to[p], lists->offsets[p + 1], window->base);
-    to[p] = seek(indices, from[p], lists->offsets[p + 1], window->base + window->width);
-    if (job->marked)
-      set_marks(window, indices + from[p], to[p] - from[p]);
-    else
-      set_bits(window, indices + from[p], to[p] - from[p]);
+    from[p] = seek(lists->all.indices, to[p], lists->offsets[p + 1], base);
+    to[p] = seek(lists->all.indices, from[p], lists->offsets[p + 1], base + job->width);
   }
-  if (job->marked)
-    gather_marks(window);
-  int64_t count = ACTIVE_ISA(count_bits)(window);
+}
+
+/* Where the task's `count` entries go: behind those of all tasks before it. */
+static int64_t take_room(struct job *job, int64_t task, int64_t count) {
   wait_turn(&job->appender, task);
   int64_t offset = job->appender.offset;
   job->appender.offset += count;
   pass_turn(&job->appender, task);
-  for (int64_t i = offset; i < offset + count; i++)
-    job->out->values[i] = -0.0f; /* -0.0 + v is v, for v = 0.0 and -0.0 too */
-  for (int64_t p = 0; p < lists->count; p++)
+  return offset;
+}
+
+static void merge_by_ranks(struct job *job, struct window *window, int64_t task, int64_t *from, int64_t *to) {
+  const struct entries *all = &job->lists->all;
+  window->base = job->low + task * job->width;
+  window->width = job->width;
+  memset(window->bits, 0, (size_t)(window->width / WORD) * sizeof *window->bits);
+  find_entries(job, window->base, from, to);
+  for (int64_t p = 0; p < job->lists->count; p++)
+    set_bits(window, all->indices + from[p], to[p] - from[p]);
+  int64_t count = ACTIVE_ISA(count_bits)(window), offset = take_room(job, task, count);
+  int32_t *indices = job->out->indices + offset;
+  float *values = job->out->values + offset;
+  for (int64_t i = 0; i < count; i++)
+    values[i] = -0.0f; /* -0.0 + v is v, for v = 0.0 and -0.0 too */
+  for (int64_t p = 0; p < job->lists->count; p++)
     ACTIVE_ISA(add_entries)
-  (window, indices + from[p], lists->all.values + from[p], to[p] - from[p], job->out->indices + offset,
-   job->out->values + offset);
+  (window, all->indices + from[p], all->values + from[p], to[p] - from[p], indices, values);
+}
+
+static void merge_close(struct job *job, struct close_window *window, int64_t task, int64_t *from, int64_t *to) {
+  const struct entries *all = &job->lists->all;
+  const int64_t base = job->low + task * job->width;
+  find_entries(job, base, from, to);
+  for (int64_t p = 0; p < job->lists->count; p++)
+    add_close(window, (int32_t)base, all->indices + from[p], all->values + from[p], to[p] - from[p]);
+  int64_t count = count_close(window), offset = take_room(job, task, count);
+  drain_close(window, (int32_t)base, count, job->out->indices + offset, job->out->values + offset);
 }
 
 static void merge_worker(void *context) {
   struct job *job = context;
   int64_t from[MAX_LISTS], to[MAX_LISTS];
-  struct window window;
-  memset(window.marks, 0, sizeof window.marks);
+  union {
+    struct window ranks;
+    struct close_window close;
+  } window;
   memcpy(to, job->lists->offsets, (size_t)job->lists->count * sizeof *to);
   if (!check_lists(job))
     return;
+  if (job->close)
+    clear_close(&window.close);
   for (int64_t task; (task = take_task(&job->windows)) >= 0;)
-    merge_window(job, &window, task, from, to);
+    if (job->close)
+      merge_close(job, &window.close, task, from, to);
+    else
+      merge_by_ranks(job, &window.ranks, task, from, to);
 }
 
 /* ---- all of it ---- */
@@ -213,9 +217,9 @@ static void find_range(struct job *job) {
 /* Windows of a power of two, so wide that each holds WANTED entries if those are spread evenly. */
 static void cut_windows(struct job *job) {
   int64_t range = job->high - job->low, total = job->lists->all.count;
-  job->marked = range < total * MARKED;
-  job->width = 4 * WORD;
-  while (job->width < (job->marked ? WIDEST_MARKED : WIDEST) && job->width * total < range * WANTED)
+  job->close = range < total * CLOSE;
+  job->width = job->close ? CLOSE_WIDTH : 4 * WORD;
+  while (!job->close && job->width < WIDEST && job->width * total < range * WANTED)
     job->width *= 2;
   job->windows.count = (range + job->width - 1) / job->width;
 }

@@ -20,34 +20,54 @@ struct job {
   struct walk walk;
 };
 
+/* Loops that are compiled for each instruction set, with a mask where not every lane is listed and without one where
+ * all are. */
+static inline __attribute__((always_inline)) void plain_lanes(const struct sgd *sgd, const struct block *block,
+                                                              float *restrict parameters, const bool masked) {
+  const float lr = (float)sgd->lr, penalty = (float)sgd->weight_decay;
+  const uint32_t penalized = penalty != 0 ? UINT32_MAX : 0;
+  const float *restrict gradients = block->gradients;
+  const uint32_t *restrict listed = block->listed;
+  for (int64_t i = 0; i < block->lanes; i++) {
+    float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);
+    float moved = parameters[i] - lr * gradient;
+    parameters[i] = masked ? choose(listed[i], moved, parameters[i]) : moved;
+  }
+}
+
+static inline __attribute__((always_inline)) void momentum_lanes(const struct sgd *sgd, const struct block *block,
+                                                                 const struct lanes *lanes, float *restrict parameters,
+                                                                 float *restrict momentum, const bool masked) {
+  const float lr = (float)sgd->lr, penalty = (float)sgd->weight_decay, factor = (float)sgd->momentum;
+  const float fresh = (float)(1.0 - sgd->dampening);
+  const bool nesterov = sgd->nesterov;
+  const uint32_t penalized = penalty != 0 ? UINT32_MAX : 0;
+  const float *restrict gradients = block->gradients, *restrict keep = lanes->keep;
+  const uint32_t *restrict listed = block->listed, *restrict touched = lanes->touched;
+  for (int64_t i = 0; i < block->lanes; i++) {
+    float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);
+    float buffer = choose(touched[i], keep[i] * momentum[i] + fresh * gradient, gradient);
+    float moved = parameters[i] - lr * (nesterov ? gradient + factor * buffer : buffer);
+    parameters[i] = masked ? choose(listed[i], moved, parameters[i]) : moved;
+    momentum[i] = masked ? choose(listed[i], buffer, momentum[i]) : buffer;
+  }
+}
+
 #define UPDATE(isa, target)                                                                                            \
   target static void update_plain_##isa(const struct sgd *sgd, const struct block *block,                              \
                                         float *restrict parameters) {                                                  \
-    const float lr = (float)sgd->lr, penalty = (float)sgd->weight_decay;                                               \
-    const uint32_t penalized = penalty != 0 ? UINT32_MAX : 0;                                                          \
-    const float *restrict gradients = block->gradients;                                                                \
-    const uint32_t *restrict listed = block->listed;                                                                   \
-    for (int64_t i = 0; i < block->lanes; i++) {                                                                       \
-      float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);                        \
-      parameters[i] = choose(listed[i], parameters[i] - lr * gradient, parameters[i]);                                 \
-    }                                                                                                                  \
+    if (block->layout == STRETCH)                                                                                      \
+      plain_lanes(sgd, block, parameters, true);                                                                       \
+    else                                                                                                               \
+      plain_lanes(sgd, block, parameters, false);                                                                      \
   }                                                                                                                    \
   target static void update_momentum_##isa(const struct sgd *sgd, const struct block *block,                           \
                                            const struct lanes *lanes, float *restrict parameters,                      \
                                            float *restrict momentum) {                                                 \
-    const float lr = (float)sgd->lr, penalty = (float)sgd->weight_decay, factor = (float)sgd->momentum;                \
-    const float fresh = (float)(1.0 - sgd->dampening);                                                                 \
-    const bool nesterov = sgd->nesterov;                                                                               \
-    const uint32_t penalized = penalty != 0 ? UINT32_MAX : 0;                                                          \
-    const float *restrict gradients = block->gradients, *restrict keep = lanes->keep;                                  \
-    const uint32_t *restrict listed = block->listed, *restrict touched = lanes->touched;                               \
-    for (int64_t i = 0; i < block->lanes; i++) {                                                                       \
-      float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);                        \
-      float buffer = choose(touched[i], keep[i] * momentum[i] + fresh * gradient, gradient);                           \
-      float moved = parameters[i] - lr * (nesterov ? gradient + factor * buffer : buffer);                             \
-      parameters[i] = choose(listed[i], moved, parameters[i]);                                                         \
-      momentum[i] = choose(listed[i], buffer, momentum[i]);                                                            \
-    }                                                                                                                  \
+    if (block->layout == STRETCH)                                                                                      \
+      momentum_lanes(sgd, block, lanes, parameters, momentum, true);                                                   \
+    else                                                                                                               \
+      momentum_lanes(sgd, block, lanes, parameters, momentum, false);                                                  \
   }
 
 FOR_EACH_ISA(UPDATE)
@@ -118,7 +138,6 @@ static void sgd_worker(void *context) {
   float table[AGES];
   struct tile tile;
   struct lanes lanes;
-  prepare_tile(&tile);
   for (int age = 0; age < AGES; age++)
     table[age] = -1.0f;
   for (int i = 0; i < TILE_LANES; i++) {

@@ -6,7 +6,6 @@ enum {
   CHECK = 32768,      /* entries a task of the check */
   SMALLEST = 1024,    /* entries a chunk: small ones share a short list evenly, */
   LARGEST = 65536,    /* large ones let the processor's own prefetching run */
-  STRETCHED = 3,      /* places a listed one, up to which its stretch is worked on: measured break-even */
   USEFUL = 16384,     /* entries that are worth a thread's start */
   ALIGNED = ~(16 - 1) /* chunks and stretches begin at multiples of 16 places: no two threads share a vector */
 };
@@ -82,11 +81,6 @@ bool check_list(struct walk *walk) {
   return take_task(&walk->chunks) == 0 && check_slowly(walk);
 }
 
-void prepare_tile(struct tile *tile) {
-  for (int i = 0; i < TILE_LANES; i++)
-    tile->all[i] = UINT32_MAX;
-}
-
 /* The entry at which a chunk begins: the first that shares its 16 places with
  * entry `at`. */
 static int64_t chunk_border(const struct walk *walk, int64_t at) {
@@ -114,24 +108,24 @@ bool next_chunk(struct walk *walk, int64_t *start, int64_t *end) {
   return true;
 }
 
-/* Spreads the entries that lie within TILE_LANES places over the tile. */
+/* Spreads the block's entries, which are close together, over the tile. */
 static void take_stretch(const struct walk *walk, struct block *block, struct tile *tile) {
-  const int32_t *indices = block->indices;
-  const float *values = block->gradients;
-  const int64_t base = indices[0] & ALIGNED, room = min64(TILE_LANES, walk->n - base), limit = base + room;
-  memset(tile->gradients, 0, sizeof tile->gradients);
-  memset(tile->listed, 0, sizeof tile->listed);
-  int64_t i = 0;
-  for (; i < block->ahead && indices[i] < limit; i++) {
-    tile->gradients[indices[i] - base] = values[i];
-    tile->listed[indices[i] - base] = UINT32_MAX;
-  }
+  const int32_t *restrict indices = block->indices, base = indices[0] & ALIGNED;
+  const float *restrict values = block->gradients;
+  float *restrict gradients = tile->gradients;
+  uint32_t *restrict listed = tile->listed;
+  const int64_t count = block->count;
   block->layout = STRETCH;
-  block->count = i;
   block->first = base;
-  block->lanes = min64(room, (indices[i - 1] - base + 16) & ALIGNED);
-  block->gradients = tile->gradients;
-  block->listed = tile->listed;
+  block->lanes = min64(walk->n - base, (indices[count - 1] - base + 16) & ALIGNED);
+  memset(gradients, 0, (size_t)block->lanes * sizeof *gradients);
+  memset(listed, 0, (size_t)block->lanes * sizeof *listed);
+  for (int64_t i = 0; i < count; i++) { /* no condition but the count: one entry need not wait for the one before */
+    gradients[indices[i] - base] = values[i];
+    listed[indices[i] - base] = UINT32_MAX;
+  }
+  block->gradients = gradients;
+  block->listed = listed;
 }
 
 struct block next_block(const struct walk *walk, int64_t at, int64_t end, struct tile *tile) {
@@ -139,7 +133,6 @@ struct block next_block(const struct walk *walk, int64_t at, int64_t end, struct
       .layout = WHOLE,
       .indices = walk->list.indices ? walk->list.indices + at : NULL,
       .gradients = walk->list.values + at,
-      .listed = tile->all,
       .ahead = end - at,
   };
   const int32_t *indices = block.indices;

@@ -18,9 +18,10 @@
 #include "parallel.h"
 
 enum {
-  TILE_LANES = 256, /* places of a stretch at most: short ones, so that memory streams on while a tile is filled */
-  GATHERED = 128,   /* entries gathered at once */
-  SOON = 96,        /* entries ahead whose places are asked for, one with each that is gathered */
+  GATHERED = 128, /* entries gathered at once: few, so that memory streams on while a tile is filled */
+  STRETCHED = 3,  /* places a listed one, up to which its stretch is worked on: measured break-even */
+  TILE_LANES = GATHERED * STRETCHED + 32, /* places of a stretch and the rest of its first and last 16 */
+  SOON = 96,                              /* entries ahead whose places are asked for, one with each that is gathered */
 };
 
 enum layout { WHOLE, STRETCH, SCATTERED };
@@ -29,7 +30,7 @@ struct block {
   enum layout layout;
   const int32_t *indices; /* NULL: first, first + 1, … */
   const float *gradients; /* one a lane */
-  const uint32_t *listed; /* all ones for each lane that is listed, else 0 */
+  const uint32_t *listed; /* of a STRETCH: all ones for each lane that is listed, else 0 */
   int64_t count, first;   /* entries; place of the first lane */
   int64_t lanes;          /* 16 or a multiple, except where the vector or the list ends */
   int64_t ahead;          /* entries of the chunk from this block's first on: those may be asked for early */
@@ -38,7 +39,7 @@ struct block {
 /* What a worker needs for its blocks. */
 struct tile {
   float gradients[TILE_LANES];
-  uint32_t listed[TILE_LANES], all[TILE_LANES];
+  uint32_t listed[TILE_LANES];
 };
 
 /* One call's walk, shared by its threads. */
@@ -61,8 +62,6 @@ struct refusal run_walk(struct walk *walk, void (*worker)(void *context), void *
 /* For each worker: takes part in the check; returns when all of it is done, true if there is work for this worker. A
  * list that is not strictly ascending is one worker's, who takes it entry by entry: repeated places are right too. */
 bool check_list(struct walk *walk);
-
-void prepare_tile(struct tile *tile);
 
 /* The entries [*start, *end) to work on next, or false. */
 bool next_chunk(struct walk *walk, int64_t *start, int64_t *end);
