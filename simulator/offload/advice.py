@@ -128,7 +128,7 @@ def _why_not(case: Case) -> str:
 
 def _nearest(case: Case) -> int:
     """The window that is nearest to fitting."""
-    budget = case.machine.budget()
+    budget = case.budget
 
     def excess(window: int) -> float:
         footprint = case.replace(window=window).footprint

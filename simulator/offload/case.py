@@ -84,7 +84,7 @@ class Case:
     @property
     def _first_only(self) -> bool:
         job = Job.of(self.model, self.machine, self.settings, calibration.FIRST_TEN)
-        return METHODS["l2l"].footprint(job).over(self.machine.budget()) == "host"
+        return METHODS["l2l"].footprint(job).total("host") > self.machine.budget()["host"]
 
     @property
     def note(self) -> str:
@@ -105,6 +105,8 @@ class Case:
     @property
     def budget(self) -> dict[str, float]:
         """Bytes that may be used of each tier; l2l begins, but does not go on, where it takes the whole host."""
+        if self.settings.counted:
+            return self.machine.budget(1.0)
         budget = self.machine.budget()
         return budget | ({"host": self.machine.host_memory} if self.settings.method == "l2l" else {})
 
@@ -118,13 +120,14 @@ class Case:
         total, limit = self.footprint.total(tier) / 2**30, self.budget[tier] / 2**30
         return f"out of memory on the {tier}: {total:.2f} of {limit:.2f} GiB ({listed})"
 
-    def run(self) -> Iteration:
-        """Execute one iteration. UserError where it does not fit, or where the window is not chosen."""
-        if self.over:
+    def run(self, *, anyway: bool = False) -> Iteration:
+        """Execute one iteration. UserError where no window is chosen or it does not fit; `anyway`: as if it did."""
+        if self.over and not anyway:
             raise UserError(f"{self.settings.method}, {self.model.layers} layers: {self.why_not()}")
         if self.method.windowed and not self.settings.window:
             raise UserError(f"[offload] window = 0: {self.settings.method} needs a window, or one is chosen by 'plan'")
-        tiers = Tiers(self.machine, self.budget, self.settings.threads)
+        budget = {tier: max(size, self.footprint.total(tier)) for tier, size in self.budget.items()}
+        tiers = Tiers(self.machine, budget, self.settings.threads)
         tiers.device.take(self.footprint.fixed())
         tiers.host.take(self.footprint.total("host"))
         seconds = tiers.run(self.method.iteration(self.job, tiers))

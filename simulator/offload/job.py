@@ -15,7 +15,8 @@ FUSED_BYTES = 28.0  # a parameter in fp32: reads weight, gradient and both momen
 class Settings:
     """What [offload] says. window 0: not chosen yet. threads: of the pool.
 
-    clipped: gradients are clipped to a global norm, which is known only when all of them are.
+    clipped: gradients are clipped to a global norm, which is known only when all of them are. counted: memory holds
+    what can be counted, nothing that was settled by the largest published models (memory.py).
     """
 
     method: str
@@ -24,6 +25,7 @@ class Settings:
     fused: bool = False
     disk: bool = False
     clipped: bool = False
+    counted: bool = False
 
 
 @dataclass(frozen=True)

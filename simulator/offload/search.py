@@ -61,7 +61,7 @@ def largest(case: Case) -> int:
 
 def _any_window(case: Case) -> bool:
     """Whether some window fits. Device memory rises with the window and the host's falls: the widest decides."""
-    budget = case.machine.budget()
+    budget = case.budget
 
     def on_device(window: int) -> bool:
         return case.replace(window=window).footprint.total("device") <= budget["device"]

@@ -103,10 +103,3 @@ class Transformer:
         """
         wide = 34 * self.hidden + 5 * self.heads * self.sequence
         return self.batch * self.sequence * wide * self.value_bytes / 2
-
-    @property
-    def pinned_layer_bytes(self) -> float:
-        """A layer's weights in page-locked memory: PyTorch's host allocator rounds each tensor up to a power of two."""
-        square = self.hidden**2
-        tensors = (3 * square, square, 4 * square, 4 * square, *(n * self.hidden for n in (3, 1, 4, 1, 1, 1, 1, 1)))
-        return float(sum(1 << (self.value_bytes * n - 1).bit_length() for n in tensors))

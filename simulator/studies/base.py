@@ -85,8 +85,10 @@ class Errors:
     worst: float
 
     @staticmethod
-    def of(cells: Iterable[Cell], role: str) -> Errors:
-        found = [abs(c.error) for c in cells if c.role == role and c.error is not None]
+    def of(cells: Iterable[Cell], role: str, quantity: str = "") -> Errors:
+        """Of all the role's cells, or of one quantity's."""
+        chosen = [c for c in cells if c.role == role and quantity in ("", c.quantity)]
+        found = [abs(c.error) for c in chosen if c.error is not None]
         mean = math.fsum(found) / len(found) if found else math.nan
         return Errors(role, len(found), mean, max(found, default=math.nan))
 
@@ -104,9 +106,19 @@ class Outcome:
         for role in ROLES[:2]:
             found = Errors.of(self.cells, role)
             if found.cells:
-                errors[role] = {"cells": found.cells, "mean": found.mean, "worst": found.worst}
+                parts = {part: _plain_errors(Errors.of(self.cells, role, part)) for part in _compared(self.cells, role)}
+                errors[role] = _plain_errors(found) | {"quantities": parts}
         rows = [cell.to_json() for cell in self.cells]
         return {"schema": 1, "study": self.name, "errors": errors, "cells": rows, **self.sections}
+
+
+def _plain_errors(errors: Errors) -> dict[str, Any]:
+    return {"cells": errors.cells, "mean": errors.mean, "worst": errors.worst}
+
+
+def _compared(cells: Sequence[Cell], role: str) -> list[str]:
+    """The quantities of a role that were observed: seconds and layers, say, are no errors to be averaged in silence."""
+    return list(dict.fromkeys(c.quantity for c in cells if c.role == role and c.error is not None))
 
 
 def request(module: ModuleType, name: str, overrides: Sequence[str], seed: int | None, file: str | None) -> Request:
@@ -158,9 +170,11 @@ def show(title: str, source: str, outcome: Outcome) -> None:
     for note in dict.fromkeys(cell.note for cell in outcome.cells if cell.note):
         out.print(f"note: {note}", highlight=False)
     for role in ROLES[:2]:
-        found = Errors.of(outcome.cells, role)
-        if found.cells:
-            out.print(f"{role}: {found.cells} cells, mean error {found.mean:.2%}, worst {found.worst:.2%}")
+        quantities = _compared(outcome.cells, role)
+        for quantity in ("", *quantities) if len(quantities) > 1 else quantities:
+            found = Errors.of(outcome.cells, role, quantity)
+            name = f"  {quantity}" if quantity and len(quantities) > 1 else role
+            out.print(f"{name}: {found.cells} cells, mean error {found.mean:.2%}, worst {found.worst:.2%}")
 
 
 def _number(value: float | None) -> str:

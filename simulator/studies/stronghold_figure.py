@@ -68,7 +68,8 @@ def _bars(axes: Axes, cells: Sequence[Cell], title: str) -> None:
 def _label(cell: Cell) -> str:
     method, layers = cell.settings["offload.method"], cell.settings.get("model.layers")
     fitted = " (fitted)" if cell.role == "calibration" else ""
-    return f"{method}{f' {layers}' if layers else ''}{fitted}"
+    counted = " (counted)" if cell.settings.get("study.memory") == "counted" else ""
+    return f"{method}{f' {layers}' if layers else ''}{fitted}{counted}"
 
 
 def _line(axes: Axes, cells: Sequence[Cell], key: str, label: str) -> None:

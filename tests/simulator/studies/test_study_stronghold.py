@@ -34,15 +34,21 @@ def test_the_study_is_as_recorded(tmp_path, capsys):
 
 def test_errors_are_within_what_is_promised(tmp_path):
     found = study(tmp_path)
-    assert found["errors"]["held-out"]["mean"] < 0.05
-    assert found["errors"]["held-out"]["worst"] < 0.10
+    times = found["errors"]["held-out"]["quantities"]["iteration_time_s"]
+    assert times["cells"] == 19
+    assert times["mean"] < 0.05
+    assert times["worst"] < 0.10
     cells = found["cells"]
     fitted = [c for c in cells if c["role"] == "calibration" and c["quantity"] == "iteration_time_s"]
     assert {c["settings"]["model.layers"] for c in fitted} == {32}
     assert all(abs(c["error"]) < 0.02 for c in fitted)
     sizes = [c for c in cells if c["quantity"] == "largest_layers"]
-    assert len(sizes) == 5
-    assert all(abs(c["predicted"] - c["observed"]) <= 4 for c in sizes)
+    assert len(sizes) == 7
+    counted = [c for c in sizes if c["settings"].get("study.memory") == "counted"]
+    assert all(abs(c["predicted"] - c["observed"]) <= 4 for c in sizes if c not in counted)
+    settled = {c["settings"]["offload.method"] for c in sizes if c["role"] == "calibration"}
+    assert settled == {c["settings"]["offload.method"] for c in counted} == {"zero-infinity", "stronghold"}
+    assert all((c["role"], c["note"] != "") == ("held-out", True) for c in counted)
     assert found["constants"]["stronghold"]["update_s"] == pytest.approx(4.44e-9, rel=1e-2)
 
 
@@ -58,6 +64,7 @@ def test_one_cell_published_or_not(tmp_path):
     (cell,) = study(tmp_path, "offload.method=l2l", "model.layers=78")["cells"]
     assert cell["predicted"] == pytest.approx(75.6, rel=0.10)
     assert "first iterations" in cell["note"]
+    assert "predicted to end at 76 layers" in cell["note"]
     (cell,) = study(tmp_path, "offload.method=megatron-lm", "model.layers=32", "data.batch_size=2")["cells"]
     assert cell["observed"] is None
     assert cell["settings"]["data.batch_size"] == 2
@@ -98,7 +105,9 @@ def test_what_does_not_fit_is_no_number(tmp_path, capsys):
 
 def test_the_largest_is_a_quantity(tmp_path):
     (cell,) = study(tmp_path, "study.quantity=largest_layers", "offload.window=4")["cells"]
-    assert (cell["observed"], cell["predicted"]) == (100, 103)
+    assert (cell["observed"], cell["predicted"], cell["role"]) == (100, 102, "calibration")
+    (cell,) = study(tmp_path, "study.quantity=largest_layers", "offload.window=4", "study.memory=counted")["cells"]
+    assert (cell["observed"], cell["predicted"], cell["role"]) == (100, 116, "held-out")
     (cell,) = study(tmp_path, "study.quantity=largest_layers", "cluster.device=t4", "offload.method=megatron-lm")[
         "cells"
     ]
@@ -115,6 +124,7 @@ def test_the_largest_is_a_quantity(tmp_path):
         ("offload.disk=1", "true or false is wanted"),
         ("faults.slow_worker=[]", "this study follows"),
         ("study.quantity=samples", "allowed are iteration_time_s, largest_layers"),
+        ("study.memory=all", "allowed are settled, counted"),
     ],
 )
 def test_bad_input_is_one_line(override, words, capsys):
