@@ -35,6 +35,17 @@ FOLLOWS = {
     "effective_ratio": ("study.system", "faults.failures_per_day", "faults.machines", "cluster.workers"),
     "effective_ratio_linear": ("study.system", "faults.failures_per_day", "cluster.workers"),
 }
+PUBLISHED: dict[str, Any] = {  # what every published cell has unless its row says otherwise
+    "cluster.workers": 16,
+    "cluster.bandwidth": 400 * 1.25e8,
+    "checkpoint.placement": "group",
+    "checkpoint.replicas": 2,
+    "faults.machines": 1,
+    "study.model": "100B",
+    "study.bound": False,
+    "study.rack": 1,
+    "study.spread": False,
+}
 BOUND = "the published curve is a bound, exact below twice the copies; the prediction is the exact value"
 LINEAR = "the published ratio is linear in the failures; the simulated one counts those during recoveries too"
 ASSUMED = "no iteration time is published with its machine's rates: device rate, tokens and prefetch are assumptions"
@@ -83,7 +94,8 @@ def asked(request: Request) -> list[Cell]:
         quantity = _quantity(request.given)
     mine = _identity(quantity, request)
     for name, changes, observed, role in _table():
-        if name == quantity and _identity(name, _with(request, changes)) == mine and _same_machine(request):
+        row = _with(request, PUBLISHED | changes)
+        if name == quantity and _identity(name, row) == mine and _same_machine(request):
             return [_cell(request, quantity, observed, role)]
     return [_cell(request, quantity, None, "prediction")]
 
@@ -128,8 +140,9 @@ def _settings(quantity: str, request: Request) -> dict[str, Any]:
 
 
 def _identity(quantity: str, request: Request) -> dict[str, Any]:
-    """The settings with 'mixed' where it is 'group' written so: what makes two cells one."""
+    """What makes two cells one: 'mixed' is 'group' where it is the same, and the published curve is the bound."""
     settings = _settings(quantity, request)
+    settings.pop("study.bound", None)
     if "checkpoint.placement" in settings:
         section, hosts = request.experiment.checkpoint, request.experiment.cluster.hosts
         whole = Placement(section.placement, hosts, section.replicas).ring == 0

@@ -35,6 +35,7 @@ FOLLOWS = (
 )
 SLOW_PACE = "one of the four ASP runs of exp1 was 11 % slower than the three whose pace is fitted"
 ONE_RUN = "observed in one run each; the two BSP ones contradict each other and share one constant"
+CURVES = "published curves are of BSP, ASP and order = '10' with the experiment's own workers, batch and steps"
 MASTER = "observed from about 915 samples/s; 770-800 samples/s are also said of 4 workers, where this model says 654"
 
 Settings = dict[str, Any]
@@ -108,9 +109,14 @@ def _accuracies() -> list[Row]:
     shares = {"exp1": (1.0, 0.0, 0.05, 0.25, 0.5), "exp2": (1.0, 0.0)}
     for experiment, share in ((name, share) for name in shares for share in shares[name]):
         points = replay.reached(experiment, share, replay.TARGETS[experiment])
-        role = "held-out" if 0 < share < 1 else "calibration"
-        rows.append(("time_to_accuracy_s", _share(experiment, share), fmean(s for _, s in points), role, ""))
+        seconds = fmean(s for _, s in points)
+        rows.append(("time_to_accuracy_s", _share(experiment, share), seconds, _replayed_role(share), ""))
     return rows
+
+
+def _replayed_role(share: float) -> str:
+    """A replay is as good as the training times: those of pure runs were fitted, of hybrids predicted."""
+    return "held-out" if 0 < share < 1 else "calibration"
 
 
 def _online() -> list[Row]:
@@ -206,22 +212,31 @@ def _cell(request: Request, quantity: str, settings: Settings, known: tuple[floa
     observed, role, note = known
     group = GROUPS["online" if quantity == "train_time_s" and "sync.online" in settings else quantity]
     if quantity == "time_to_accuracy_s":
-        predicted, observed = _to_accuracy(request, settings["sync.switch_at"], observed)
+        predicted, observed, role = _to_accuracy(request, settings)
     else:
         predicted = QUANTITIES[quantity](request)
     return Cell(_plain(settings), quantity, predicted, observed, role, group, note)
 
 
-def _to_accuracy(request: Request, share: float, observed: float | None) -> tuple[float, float | None]:
-    accuracy = request.keys.accuracy or replay.TARGETS.get(request.keys.experiment, 0.0)
-    points = replay.reached(request.keys.experiment, share, accuracy)
+def _to_accuracy(request: Request, settings: Settings) -> tuple[float, float | None, str]:
+    """Predicted and observed time to an accuracy, and the cell's role; observed where the published runs were alike."""
+    name = request.keys.experiment
+    own = {"cluster.workers": runs.WORKERS[name], "data.batch_size": runs.EXPERIMENTS[name].batch}
+    other = [key for key, value in settings.items() if own.get(key, value) != value]
+    if other or "sync.switch_at" not in settings or settings.keys() & {"sync.order", "run.steps"}:
+        raise UserError(f"--set study.quantity = 'time_to_accuracy_s': {CURVES}")
+    share = settings["sync.switch_at"]
+    accuracy = request.keys.accuracy or replay.TARGETS.get(name, 0.0)
+    points = replay.reached(name, share, accuracy)
     if not points:
-        raise UserError(
-            f"study.quantity = 'time_to_accuracy_s': no published run of {request.keys.experiment} with switch_at = "
-            f"{share} reached {accuracy}"
-        )
+        text = f"no published run of {name} with switch_at = {share} reached {accuracy}"
+        raise UserError(f"--set study.quantity = 'time_to_accuracy_s': {text}")
     story = runs.simulate(request, runs.phases_of(request.experiment, request.keys, request.given))
-    return replay.replayed(story, points), fmean(s for _, s in points) if observed is None else observed
+    predicted = replay.replayed(story, points)
+    mine, run = (_identity(row | {"study.accuracy": accuracy}) for row in (settings, _share(name, share)))
+    if mine != run:
+        return predicted, None, "prediction"
+    return predicted, fmean(s for _, s in points), _replayed_role(share)
 
 
 def _plain(settings: Settings) -> Settings:

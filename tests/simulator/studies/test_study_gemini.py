@@ -1,6 +1,7 @@
 """`study gemini`: the published cells, one cell by --set, the checkpoint's traffic in an iteration, bad input."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -43,6 +44,42 @@ def test_one_cell(tmp_path):
     found = study(tmp_path, "checkpoint.placement=mixed", "cluster.workers=17", "faults.machines=2")["cells"]
     assert found[0]["observed"] is None
     assert found[0]["predicted"] == pytest.approx(0.9265, abs=5e-5)
+
+
+def holders(placement, machines, copies):
+    """Who has each machine's shard, from the definitions."""
+    grouped = {"group": machines, "ring": 0, "mixed": machines - copies - machines % copies}[placement]
+    ring = range(grouped, machines)
+    rows = [{i // copies * copies + j for j in range(copies)} for i in range(grouped)]
+    return rows + [{ring[(i + j) % len(ring)] for j in range(copies)} for i in range(len(ring))]
+
+
+@pytest.mark.parametrize(
+    ("placement", "machines", "copies", "failed"),
+    [
+        ("ring", 13, 3, 5),
+        ("mixed", 13, 3, 5),
+        ("mixed", 14, 4, 6),
+        ("group", 12, 3, 5),
+        ("ring", 16, 4, 6),
+        ("mixed", 5, 3, 3),
+    ],
+)
+def test_any_machines_and_copies_are_one_cell(tmp_path, placement, machines, copies, failed):
+    asked = (f"cluster.workers={machines}", f"checkpoint.replicas={copies}", f"faults.machines={failed}")
+    (cell,) = study(tmp_path, f"checkpoint.placement={placement}", *asked)["cells"]
+    rows, sets = holders(placement, machines, copies), list(itertools.combinations(range(machines), failed))
+    alive = sum(all(not row <= set(gone) for row in rows) for gone in sets)
+    assert cell["predicted"] == pytest.approx(alive / len(sets), rel=1e-12)
+    assert (cell["observed"], cell["role"]) == (None, "prediction")
+
+
+@pytest.mark.parametrize(
+    "changed", ["checkpoint.replicas=4", "study.rack=2", "study.rack=4 study.spread=true", "checkpoint.placement=ring"]
+)
+def test_only_the_published_setting_has_the_published_value(tmp_path, changed):
+    found = study(tmp_path, "cluster.workers=16", "checkpoint.placement=group", "faults.machines=2", *changed.split())
+    assert [(c["observed"], c["role"]) for c in found["cells"]] == [(None, "prediction")]
 
 
 def test_the_bound_is_an_option(tmp_path):

@@ -51,6 +51,42 @@ def test_a_published_cell_is_recognized_however_it_is_asked_for(tmp_path, asked)
     assert abs(cell["error"]) < 0.01
 
 
+@pytest.mark.parametrize(("share", "role"), [("0.25", "held-out"), ("1.0", "calibration")])
+def test_another_accuracy_is_held_against_the_published_curves(tmp_path, share, role):
+    found = study(tmp_path, f"sync.switch_at={share}", "study.accuracy=0.9", "study.quantity=time_to_accuracy_s")
+    cell = found["time_to_accuracy_s"]
+    assert cell["observed"] > 1000
+    assert cell["role"] == role
+    assert abs(cell["error"]) < 0.01
+
+
+def test_a_setting_that_was_not_run_has_no_published_time_to_accuracy(tmp_path):
+    delayed = 'faults.added_latency=[{host=1, latency="30 ms"}]'
+    asked = ("sync.switch_at=0.25", "study.accuracy=0.88", "study.quantity=time_to_accuracy_s", delayed)
+    cell = study(tmp_path, *asked)["time_to_accuracy_s"]
+    assert (cell["observed"], cell["role"]) == (None, "prediction")
+    assert cell["predicted"] > study(tmp_path, *asked[:3])["time_to_accuracy_s"]["predicted"]
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        ("sync.policy=ssp",),
+        ("sync.order=101", "sync.phase_steps=[10,80,10]"),
+        ("sync.order=01", "sync.switch_at=0.5"),
+        ("sync.switch_at=0.25", "cluster.workers=16"),
+        ("sync.switch_at=0.25", "data.batch_size=64"),
+    ],
+)
+def test_a_course_without_a_published_curve_has_no_time_to_accuracy(capsys, course):
+    assert main(["study", "syncswitch", "--set", *course, "study.quantity=time_to_accuracy_s"]) == 2
+    text = capsys.readouterr().err
+    assert (
+        "published curves are of BSP, ASP and order = '10' with the experiment's own workers, batch and steps" in text
+    )
+    assert text.count("\n") == 1
+
+
 def test_a_cell_that_nobody_listed_lies_between_its_neighbours(tmp_path):
     at = {share: study(tmp_path, f"sync.switch_at={share}")["train_time_s"]["predicted"] for share in (0.05, 0.1, 0.25)}
     assert at[0.05] < at[0.1] < at[0.25]
