@@ -42,7 +42,7 @@ def draw(case: Case, run: Iteration, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     window = f", window {case.settings.window}" if case.settings.window else ""
     axes.set_title(f"{case.settings.method}{window}, {case.model.layers} layers: {run.seconds:.3f} s", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, ncols=len(kinds), loc="upper center", bbox_to_anchor=(0.5, -0.18))
+    figure.legend(frameon=False, fontsize=8, ncols=len(kinds), loc="outside lower center")
     save(figure, path)
 
 

@@ -166,6 +166,10 @@ def _quantities(request: Request, protocols: set[str]) -> list[str]:
         "slowdown": faulty,
         "time_to_accuracy_s": request.keys.accuracy > 0,
     }
+    if wanted == "auto" and not any(has.values()):
+        raise UserError(
+            "--set [study] saving = true: the chief saves alone in an ASP or SSP phase, this course has none"
+        )
     if wanted == "auto":
         return [name for name, there in has.items() if there]
     if not has[wanted] and wanted != "time_to_accuracy_s":
@@ -226,7 +230,9 @@ def _to_accuracy(request: Request, settings: Settings) -> tuple[float, float | N
     if other or "sync.switch_at" not in settings or settings.keys() & {"sync.order", "run.steps"}:
         raise UserError(f"--set study.quantity = 'time_to_accuracy_s': {CURVES}")
     share = settings["sync.switch_at"]
-    accuracy = request.keys.accuracy or replay.TARGETS.get(name, 0.0)
+    if name not in replay.TARGETS:
+        raise UserError(f"--set study.quantity = 'time_to_accuracy_s': no curve of {name} is published")
+    accuracy = request.keys.accuracy or replay.TARGETS[name]
     points = replay.reached(name, share, accuracy)
     if not points:
         text = f"no published run of {name} with switch_at = {share} reached {accuracy}"

@@ -144,10 +144,13 @@ def test_ssp_lies_between_bsp_and_asp(tmp_path):
         ('faults.added_latency=[{host=16, latency="1 ms"}]', "host = 16: the cluster has 16"),
         ("study.quantity=slowdown", "this setting has train_time_s, bsp_step_s, asp_steps_per_s"),
         ("study.accuracy=0.999", "no published run of exp1 with switch_at = 0.0625 reached 0.999"),
+        (("study.saving=true", "sync.policy=bsp"), "saving = true: the chief saves alone in an ASP or SSP phase"),
+        (("study.experiment=legacy", "study.quantity=time_to_accuracy_s"), "no curve of legacy is published"),
     ],
 )
 def test_bad_input_is_one_line(capsys, override, message):
-    assert main(["study", "syncswitch", "--set", override]) == 2
+    overrides = [override] if isinstance(override, str) else override
+    assert main(["study", "syncswitch", "--set", *overrides]) == 2
     text = capsys.readouterr().err
     assert message in text
     assert text.count("\n") == 1
