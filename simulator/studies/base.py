@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from simulator.terminal import console
 from toolkit.errors import UserError
 from toolkit.experiment import Experiment, load
 from toolkit.keys import read_section
+from toolkit.units import render
 
 FOLDER = Path(__file__).resolve().parents[2] / "exp_configs" / "studies"
 ROLES = ("calibration", "held-out", "prediction")  # the last: nothing is published to hold it against
@@ -68,6 +70,18 @@ class Request:
             if name not in keys and not any(k.endswith(".") and name.startswith(k) for k in keys):
                 text = ", ".join(k + "*" if k.endswith(".") else k for k in keys)
                 raise UserError(f"--set {name}: this study follows {text}")
+
+    def value(self, name: str) -> Any:
+        """A key's value as an experiment file writes it, quantities with their unit."""
+        section, _, option = name.partition(".")
+        holder = self.keys if section == "study" else getattr(self.experiment, section)
+        value = getattr(holder, option)
+        unit = {spec.name: spec.metadata["unit"] for spec in dataclasses.fields(holder)}[option]
+        return render(unit, value) if unit else list(value) if isinstance(value, tuple) else value
+
+    def also(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """What the user set beside `settings`, so that a cell says all that it was asked with."""
+        return {name: self.value(name) for name in sorted(self.given - settings.keys())}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 from simulator.studies import gemini_model as model
 from simulator.studies.base import Cell, Request
 from toolkit.policies.placement import Placement
-from toolkit.units import render
 
 TITLE = "GEMINI: in-memory checkpoints"
 SOURCE = "Wang et al., SOSP 2023"
@@ -127,16 +126,13 @@ def _cell(request: Request, quantity: str, observed: float | None, role: str) ->
         note = ASSUMED
     predicted = getattr(model, quantity)(request.experiment, request.keys, request.seed)
     settings = _settings(quantity, request)
+    if request.given:
+        settings |= request.also(settings)
     return Cell(settings, quantity, float(predicted), observed, role, GROUPS[quantity], note)
 
 
 def _settings(quantity: str, request: Request) -> dict[str, Any]:
-    settings = {}
-    for name in FOLLOWS[quantity]:
-        section, _, option = name.partition(".")
-        value = getattr(request.keys if section == "study" else getattr(request.experiment, section), option)
-        settings[name] = render("rate", value) if option == "bandwidth" else value
-    return settings
+    return {name: request.value(name) for name in FOLLOWS[quantity]}
 
 
 def _identity(quantity: str, request: Request) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from simulator.studies import stellatrain_model as model
 from simulator.studies.base import Cell, Request
-from toolkit.units import render
 
 TITLE = "StellaTrain: eight unequal GPUs behind a WAN"
 SOURCE = "Lim et al., SIGCOMM 2024"
@@ -106,16 +105,16 @@ def _quantity(request: Request) -> str:
 
 def _cell(request: Request, quantity: str, observed: float | None, role: str) -> Cell:
     predicted = float(getattr(model, quantity)(request.experiment, request.keys))
-    note = WAN if request.keys.trace else LEFT_OUT if request.keys.off == "first-come" else ""
-    return Cell(_settings(quantity, request), quantity, predicted, observed, role, GROUPS[quantity], note)
+    notes = [WAN if request.keys.trace else LEFT_OUT if request.keys.off == "first-come" else ""]
+    settings = _settings(quantity, request)
+    others = request.also(settings | {"study.quantity": quantity})
+    notes += [f"{name} has no effect on {quantity}" for name in others if not name.startswith("control.")]
+    own = {name: value for name, value in others.items() if name.startswith("control.")}
+    return Cell(settings | own, quantity, predicted, observed, role, GROUPS[quantity], "; ".join(filter(None, notes)))
 
 
 def _settings(quantity: str, request: Request) -> dict[str, Any]:
-    settings = {}
-    for name in FOLLOWS[quantity]:
-        section, _, option = name.partition(".")
-        value = getattr(request.keys if section == "study" else getattr(request.experiment, section), option)
-        settings[name] = render("rate", value) if option == "bandwidth" else value
+    settings = {name: request.value(name) for name in FOLLOWS[quantity]}
     if settings.get("study.trace"):
         del settings["cluster.bandwidth"]
     return settings

@@ -151,7 +151,7 @@ def asked(request: Request) -> list[Cell]:
     if quantity != "iteration_time_s":
         del settings["model.layers"]
         settings["study.quantity"] = quantity
-    cell = _cell(case, quantity, settings | _given(request, settings), _row_of(case, quantity))
+    cell = _cell(case, quantity, settings | request.also(settings), _row_of(case, quantity))
     idle = [f"{name} has no effect on {case.settings.method}" for name in _without_effect(case, request.given)]
     return [dataclasses.replace(cell, note="; ".join(filter(None, (cell.note, *idle))))]
 
@@ -166,15 +166,6 @@ def _without_effect(case: Case, given: frozenset[str]) -> list[str]:
     if method == IN_MEMORY:
         found.add("offload.optimizer")
     return sorted(found & given)
-
-
-def _given(request: Request, settings: dict[str, Any]) -> dict[str, Any]:
-    """What else the user set, beside `settings`."""
-    found = {}
-    for name in sorted(request.given - settings.keys()):
-        section, _, option = name.partition(".")
-        found[name] = getattr(request.keys if section == "study" else getattr(request.experiment, section), option)
-    return found
 
 
 def _row_of(case: Case, quantity: str) -> Published | None:

@@ -82,6 +82,16 @@ def test_only_the_published_setting_has_the_published_value(tmp_path, changed):
     assert [(c["observed"], c["role"]) for c in found["cells"]] == [(None, "prediction")]
 
 
+def test_settings_say_all_that_was_asked(tmp_path):
+    asked = ("study.model=20B", "study.flops=1e14", "checkpoint.buffer=64 MiB", "study.quantity=iteration_time_s")
+    (cell,) = study(tmp_path, *asked)["cells"]
+    assert cell["settings"]["study.flops"] == 1e14
+    again = [
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in cell["settings"].items()
+    ]
+    assert study(tmp_path, *again)["cells"] == [cell]
+
+
 def test_the_bound_is_an_option(tmp_path):
     found = study(tmp_path, "checkpoint.placement=group", "faults.machines=5", "study.bound=true")["cells"]
     assert found[0]["predicted"] == pytest.approx(1 / 3)

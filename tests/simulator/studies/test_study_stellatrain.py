@@ -48,6 +48,14 @@ def test_published_compression_rates(tmp_path):
     assert cell["predicted"] == pytest.approx(0.9979, abs=5e-5)
 
 
+def test_a_key_without_effect_is_said_and_settings_hold_all_others(tmp_path):
+    (cell,) = study(tmp_path, "study.model=swin", "study.off=no-staleness", "cluster.bandwidth=250 Mbit/s")
+    assert "cluster.bandwidth has no effect on relative_speed" in cell["note"]
+    (cell,) = study(tmp_path, "study.model=vit", "cluster.bandwidth=250 Mbit/s", "control.cv_weight=0.5")
+    assert cell["settings"]["control.cv_weight"] == 0.5
+    assert "note" not in cell
+
+
 def test_ablations_slow_it_down(tmp_path):
     speeds = {}
     for off in ("topk", "dense-optimizer", "both", "no-staleness"):
