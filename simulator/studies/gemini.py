@@ -118,7 +118,7 @@ def _same_machine(request: Request) -> bool:
 
 def _cell(request: Request, quantity: str, observed: float | None, role: str) -> Cell:
     note = ""
-    if observed is not None and quantity == "recovery_probability":
+    if observed is not None and quantity == "recovery_probability" and not request.keys.bound:
         note = BOUND
     elif observed is not None and quantity == "effective_ratio":
         note = LINEAR

@@ -95,6 +95,8 @@ def test_settings_say_all_that_was_asked(tmp_path):
 def test_the_bound_is_an_option(tmp_path):
     found = study(tmp_path, "checkpoint.placement=group", "faults.machines=5", "study.bound=true")["cells"]
     assert found[0]["predicted"] == pytest.approx(1 / 3)
+    assert abs(found[0]["error"]) < 1e-3
+    assert "note" not in found[0]
 
 
 def test_interleaved_traffic_costs_nothing_and_blocking_costs_its_time(tmp_path):
