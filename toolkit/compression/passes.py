@@ -113,9 +113,11 @@ class KernelPasses:
             gradient.numpy(), residual.numpy(), threshold, indices, values, self.threads
         )
         if count > len(indices):  # what found no room is still in the residual, behind all that did
-            more = self._room(count - len(indices))
-            self.kernels.threshold_select(residual.numpy(), threshold, *more, self.threads)
-            self.kernels.zero_at(residual.numpy(), more[0])
+            behind, more = int(indices[-1]) + 1, self._room(count - len(indices))
+            rest = residual.numpy()[behind:]
+            self.kernels.threshold_select(rest, threshold, *more, self.threads)
+            self.kernels.zero_at(rest, more[0])
+            more[0][:] += behind
             indices, values = np.concatenate((indices, more[0])), np.concatenate((values, more[1]))
         return self._taken(count, indices, values)
 
