@@ -192,7 +192,7 @@ main() {
     fi
     step 1 "virtual environment of $python" "$python_version" "check that $python -m venv works and that the disk has room" make_venv
     step 2 "requirements (torch and the rest)" "$(digest <"$ROOT/requirements.txt")" \
-        "check the network and the disk (2 GB); an index or a proxy goes into SANDTABLE_PIP_ARGS; then run this again" install_requirements
+        "check the network and the disk (3 GB); an index or a proxy goes into SANDTABLE_PIP_ARGS; then run this again" install_requirements
     step 3 "MPI ($mpi_key) and mpi4py" "$mpi_key $(cat "$STATE/step2")" \
         "check the network, or use an Open MPI of your own: MPI_HOME=/path ./run_scripts/setup.sh" install_mpi
     step 4 "Horovod 0.28.1 (built once, 1 to 4 minutes; then from the cache)" "$(cat "$STATE/step3")" \

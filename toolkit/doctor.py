@@ -209,6 +209,26 @@ def check_gpu() -> str:
     return f"{torch.cuda.get_device_name(0)}: a product equal to the CPU's; {torch.cuda.device_count()} device(s)"
 
 
+def check_triton() -> str:
+    """On the first GPU, the Triton passes take what the C kernels take."""
+    import torch
+
+    from toolkit.compression.passes import KernelPasses, triton_passes
+
+    passes = triton_passes()
+    if passes is None:
+        raise Absent("not installed: CUDA tensors are compressed in torch operations")
+    import triton
+
+    if not torch.cuda.is_available():
+        raise Absent(f"{triton.__version__} is installed, but there is no GPU for it; only CUDA tensors want it")
+    x = torch.randn(1_000_003, generator=torch.Generator().manual_seed(7))
+    found, expected = passes.topk(x.cuda(), 1000), KernelPasses(1).topk(x, 1000)
+    if not all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True)):
+        raise RuntimeError("the top-k of 1,000,003 elements on the GPU differs from the C kernels'")
+    return f"{triton.__version__}: top-k of {x.numel():,} elements on the GPU as in C"
+
+
 def run_command(*words: str) -> subprocess.CompletedProcess[str]:
     """Run a system command and return its outcome, whatever the exit code."""
     return subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
@@ -244,6 +264,7 @@ CHECKS = (
     Check("data", check_data),
     Check("cache", check_cache, required=False),
     Check("GPU", check_gpu, required=False),
+    Check("Triton", check_triton, required=False),
     Check("testbed", check_testbed, required=False),
 )
 

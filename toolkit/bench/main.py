@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from toolkit.bench import gpu
 from toolkit.bench.goals import (
     DATA_GOALS,
     DATA_LIMIT,
@@ -86,11 +87,15 @@ def main(argv: list[str]) -> int:
         Console(width=110).print(rate_table(rates))
     missed = [outcome for outcome in outcomes if not outcome.holds]
     print(f"{len(outcomes) - len(missed)} of {len(outcomes)} goals hold")
-    if not torch.cuda.is_available():
-        print("no GPU here: the passes on CUDA tensors (Triton) are not measured")
+    on_gpu = gpu.report(sizes, densities, args)
     if args.json:
         content = {"schema": "sandtable-bench/1", "threads": args.threads, "rounds": args.rounds}
-        content |= {"environment": environment(), "outcomes": [asdict(outcome) for outcome in outcomes], "wire": rates}
+        content |= {
+            "environment": environment(),
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+            "wire": rates,
+            "gpu": on_gpu,
+        }
         args.json.write_text(json.dumps(content, indent=1))
     return 1 if missed and args.check_goals else 0
 

@@ -1,13 +1,16 @@
 """The passes over a vector that compressors are built of, by where the vector lies.
 
-float32 on the CPU runs in the C kernels, on the tensors' own memory. Everything else (CUDA tensors) runs the same
-passes in torch operations, with the same results: exact selections agree entry by entry, sums to rounding.
+float32 on the CPU runs in the C kernels, on the tensors' own memory; CUDA tensors run the same passes in Triton, where
+that is installed, and everything else in torch operations. Results are the same: exact selections agree entry by entry,
+sums to rounding.
 Every selection comes back as tensors of its own (indices int32 ascending, values): as long as one of them is held,
 nothing else is written into its memory.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +25,7 @@ from toolkit.compression.passes_torch import TorchPasses
 from toolkit.compression.rooms import Rooms
 
 Selection = tuple[torch.Tensor, torch.Tensor]
+TRITON_LIMIT = 2**31 - 2**24  # elements: places behind a vector's end must be int32, too
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,11 @@ class KernelPasses:
             gradient.numpy(), residual.numpy(), threshold, indices, values, self.threads
         )
         if count > len(indices):  # what found no room is still in the residual, behind all that did
-            more = self._room(count - len(indices))
-            self.kernels.threshold_select(residual.numpy(), threshold, *more, self.threads)
-            self.kernels.zero_at(residual.numpy(), more[0])
+            behind, more = int(indices[-1]) + 1, self._room(count - len(indices))
+            rest = residual.numpy()[behind:]
+            self.kernels.threshold_select(rest, threshold, *more, self.threads)
+            self.kernels.zero_at(rest, more[0])
+            more[0][:] += behind
             indices, values = np.concatenate((indices, more[0])), np.concatenate((values, more[1]))
         return self._taken(count, indices, values)
 
@@ -223,10 +229,23 @@ class KernelPasses:
 
 
 def passes_for(x: torch.Tensor, kernels: KernelPasses) -> Passes:
-    """The kernels where they can read the vector in place, torch operations elsewhere."""
-    if x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous():
-        return kernels
+    """The kernels, in C or in Triton, where they can read the vector in place, torch operations elsewhere."""
+    if x.dtype == torch.float32 and x.is_contiguous():
+        if x.device.type == "cpu":
+            return kernels
+        if x.device.type == "cuda" and x.numel() <= TRITON_LIMIT and (found := triton_passes()) is not None:
+            return found
     return TorchPasses()
+
+
+@functools.cache
+def triton_passes() -> Passes | None:
+    """The passes in Triton; None where it is not installed. It is imported by the first CUDA tensor only."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    from toolkit.compression.passes_triton import TritonPasses
+
+    return TritonPasses()
 
 
 def _tensors(indices: NDArray[np.int32], values: NDArray[np.float32]) -> Selection:

@@ -1,7 +1,7 @@
 """The sides of a benchmark: compressors of the registry, and what else does the same work, behind one interface.
 
-A method is a compressor's name, "torch:NAME" for the same compressor in torch operations, or "torch-topk" for
-torch.topk on magnitudes.
+A method is a compressor's name, "torch:NAME" or "triton:NAME" for the same compressor in torch operations or in
+Triton, or "torch-topk" for torch.topk on magnitudes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cext
 import cext.reference
 from toolkit.compression import Compressor, Context, Payload, SparsePayload, create
 from toolkit.compression.base import wanted_count
-from toolkit.compression.passes import KernelPasses, Passes
+from toolkit.compression.passes import KernelPasses, Passes, triton_passes
 from toolkit.compression.passes_torch import TorchPasses
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.errors import UserError
@@ -34,6 +34,7 @@ OURS = (
     "sidco-gp",
 )
 DEFAULT = (*OURS, "torch-topk", "torch:sidco-e")
+CPU = torch.device("cpu")
 WARM_UP = 40  # calls before the first timed one: SIDCo's stages settle
 
 
@@ -51,7 +52,7 @@ class Method:
         self.x = x
         self.elements = x.numel() - spare
         self.density = density
-        self.residual = torch.zeros(self.elements) if feedback else None
+        self.residual = torch.zeros(self.elements, device=x.device) if feedback else None
         self.step = 0
         self.compressor = _compressor(name, x[: self.elements], density, threads)
         self.received = torch.zeros(0)
@@ -102,19 +103,20 @@ def check_name(name: str) -> str:
     return name
 
 
-def validate(name: str, x: torch.Tensor, density: float, threads: int) -> None:
+def validate(name: str, x: torch.Tensor, density: float, threads: int, device: torch.device = CPU) -> None:
     """Two steps with error feedback against the same algorithm on the NumPy reference; RuntimeError if they differ.
+    device: where the method runs; x and the reference are on the CPU.
 
     Entries within a millionth of an estimated threshold may fall on either side: the sums behind it differ by rounding.
     """
     tested = _compressor(name, x, density, threads)
-    reference = _compressor(name.removeprefix("torch:"), x, density, 1)
+    reference = _compressor(name.rpartition(":")[2], x, density, 1)
     if isinstance(reference, SparseCompressor):
         reference._kernels = KernelPasses(1, cext.reference)
-    left, expected_left = torch.zeros_like(x), torch.zeros_like(x)
+    there, left, expected_left = x.to(device), torch.zeros_like(x, device=device), torch.zeros_like(x)
     for step in range(2):
         context = Context("validate", step, density)
-        sent = tested.select_feedback(x, left, context).dense()
+        sent = tested.select_feedback(there, left, context).dense().cpu()
         expected = reference.select_feedback(x, expected_left, context).dense()
         differ = torch.nonzero(sent != expected).flatten()
         if differ.numel():
@@ -123,7 +125,7 @@ def validate(name: str, x: torch.Tensor, density: float, threads: int) -> None:
             if threshold is None or bool((size > threshold * (1 + 1e-6)).any()):
                 raise RuntimeError(f"{name}: {differ.numel()} entries differ from the NumPy reference")
             return
-        if not torch.equal(left, expected_left):
+        if not torch.equal(left.cpu(), expected_left):
             raise RuntimeError(f"{name}: the residual differs from the NumPy reference's")
 
 
@@ -137,11 +139,13 @@ class _TorchTopK(Compressor):
         return SparsePayload(indices.int(), vector[indices], self.elements)
 
 
-class _OnTorch:
-    """A compressor's passes replaced by torch operations."""
+class _On:
+    """A compressor's passes replaced by those in torch operations or in Triton, wherever its vector lies."""
 
-    def __init__(self) -> None:
-        self.passes = TorchPasses()
+    def __init__(self, where: str) -> None:
+        passes = TorchPasses() if where == "torch" else triton_passes()
+        assert passes is not None, f"no passes: {where}"
+        self.passes: Passes = passes
 
     def __call__(self, vector: torch.Tensor) -> Passes:
         return self.passes
@@ -151,12 +155,12 @@ def _compressor(name: str, x: torch.Tensor, density: float, threads: int) -> Com
     if name == "torch-topk":
         return _TorchTopK(CompressionSection(density=density), x.numel())
     # A fixed threshold is given the exact one, so that it sends what was asked for.
-    bare = name.removeprefix("torch:")
+    where, _, bare = name.rpartition(":")
     threshold = _quantile(x, density) if bare == "threshold" else 1e-3
     section = CompressionSection(name=bare, density=density, threads=threads, threshold=threshold)
     compressor = create(section, x.numel())
-    if name != bare:
-        compressor.passes = _OnTorch()  # type: ignore[attr-defined]
+    if where:
+        compressor.passes = _On(where)  # type: ignore[attr-defined]
     return compressor
 
 
