@@ -17,6 +17,7 @@ class Evaluator:
         self.task = task
         self.model = model
         self.comm = comm
+        self.counted = 0  # examples that this rank had seen when statistics were last averaged
 
     @torch.no_grad()
     def test(self) -> tuple[float, float]:
@@ -39,11 +40,20 @@ class Evaluator:
         return [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
 
     @torch.no_grad()
-    def average_buffers(self) -> None:
-        """Give every rank the mean of all ranks' running statistics."""
+    def average_buffers(self, examples: int) -> None:
+        """Give every rank the mean of all ranks' running statistics.
+
+        A rank counts by what it has seen since the last time (`examples`: so far in the run): a dedicated server or a
+        worker that was left out has nothing to say, and a straggler under ASP less than the others.
+        """
+        fresh, self.counted = float(examples - self.counted), examples
         floats = self.buffers()
-        if floats:
-            self.load_buffers(self.comm.mean_tensor(torch.cat([buffer.reshape(-1) for buffer in floats])))
+        if not floats:
+            return
+        flat = torch.cat([*(buffer.reshape(-1) * fresh for buffer in floats), torch.tensor([fresh])])
+        total = self.comm.mean_tensor(flat)
+        if total[-1] > 0:  # else nothing is new, and all ranks have the same
+            self.load_buffers(total[:-1] / total[-1])
 
     def load_buffers(self, flat: torch.Tensor) -> None:
         """Overwrite the running statistics from one flat vector."""

@@ -41,6 +41,7 @@ class ExchangeEntry:
 MODELS: dict[str, str] = {
     "fcn5": "toolkit.models.fcn:fcn5",
     "lenet": "toolkit.models.lenet:lenet",
+    "resnet8": "toolkit.models.resnet_cifar:resnet8",
     "resnet20": "toolkit.models.resnet_cifar:resnet20",
     "resnet56": "toolkit.models.resnet_cifar:resnet56",
     "resnet110": "toolkit.models.resnet_cifar:resnet110",

@@ -207,7 +207,7 @@ class Trainer:
             return  # nothing was learned
         moment = self.recorder.clock()
         with self.recorder.span("evaluate"):
-            self.evaluator.average_buffers()
+            self.evaluator.average_buffers(self.computation.samples)
             self.note_test(*self.evaluator.test(), self.course.units, moment)
         self.set_apart(self.recorder.clock() - moment)
 
@@ -251,6 +251,7 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "losses": self.losses,
             "samples": self.computation.samples,
+            "counted": self.evaluator.counted,
             "position": position,
             "updates": updates or [],
         }
@@ -268,7 +269,7 @@ class Trainer:
         self.optimizer.load_state_dict(shared["optimizer"])
         self.reducer.load_state_dict(own["reducer"])
         self.evaluations, self.losses = shared["evaluations"], own["losses"]
-        self.computation.samples = own["samples"]
+        self.computation.samples, self.evaluator.counted = own["samples"], own["counted"]
         self.course = Course(self.course.phases, shared["done"])
         self.journal.load(shared["journal"])
         self.watch.take_out(frozenset(shared["removed"]))

@@ -23,12 +23,14 @@ EVALUATION_BATCH = 256
 
 @dataclass
 class Rank:
-    """What one worker keeps: a residual and a compressor a bucket, its random stream, its running statistics."""
+    """What one worker keeps: a residual and a compressor a bucket, its random stream, its running statistics, and the
+    number of examples it has seen since those were averaged."""
 
     residuals: list[torch.Tensor | None]
     compressors: list[Compressor]
     stream: torch.Tensor
     buffers: list[torch.Tensor]
+    fresh: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class VirtualWorkers:
             indices = sampler.indices(position, micro, rank)
             if indices.numel() == 0:
                 continue
+            state.fresh += indices.numel()
             inputs, targets = self.task.train.batch(indices, sampler.generator(position, micro, rank))
             loss = models.loss(self.task.kind, self.model(inputs), targets) * (weight * indices.numel())
             total += float(loss.detach())
@@ -139,12 +142,16 @@ class VirtualWorkers:
                 payload.settle(residual)
 
     def average_buffers(self) -> None:
-        """Every rank gets the mean of all ranks' running statistics, as before every test."""
+        """Every rank gets the mean of all ranks' running statistics, as before every test: each counts by the examples
+        it has seen since the last time."""
+        total = sum(rank.fresh for rank in self.ranks)
         for number, buffer in enumerate(self.ranks[0].buffers):
-            if buffer.is_floating_point():
-                mean = torch.stack([rank.buffers[number] for rank in self.ranks]).mean(dim=0)
+            if total and buffer.is_floating_point():
+                mean = torch.stack([rank.buffers[number] * (rank.fresh / total) for rank in self.ranks]).sum(dim=0)
                 for rank in self.ranks:
                     rank.buffers[number] = mean.clone()
+        for rank in self.ranks:
+            rank.fresh = 0
 
     @torch.no_grad()
     def test(self) -> tuple[float, float]:

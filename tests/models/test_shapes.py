@@ -15,6 +15,7 @@ from toolkit.registry import MODELS
 COUNTS = {
     "fcn5": 14_205_962,
     "lenet": 61_706,
+    "resnet8": 75_290,
     "resnet20": 269_722,
     "resnet56": 853_018,
     "resnet110": 1_727_962,
@@ -102,7 +103,7 @@ def test_small_pictures_are_repeated_then_padded(height, width):
     torch.testing.assert_close(out.sum(), times**2 * pixels.sum())  # nothing around it
 
 
-@pytest.mark.parametrize("name", ["fcn5", "lenet", "resnet20", "resnet56", "vgg16"])
+@pytest.mark.parametrize("name", ["fcn5", "lenet", "resnet8", "resnet20", "resnet56", "vgg16"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48)])
 def test_picture_networks_take_pictures_of_any_size(make, name, shape):
     task = dataclasses.replace(STANDARD["lenet"], input_shape=shape, classes=7)

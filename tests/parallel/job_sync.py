@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from toolkit.comm import Communicator, abort_job
+from toolkit.data import load_task
+from toolkit.evaluate import Evaluator
 from toolkit.experiment import load
 from toolkit.registry import COMPRESSORS
+from toolkit.sections.network import DataSection
 from toolkit.train import train
 
 SMALL = Path(__file__).with_name("small.toml")
@@ -88,6 +92,26 @@ def check_alone(comm: Communicator, out: Path) -> None:
     assert len({result["training"]["parameters_sha256"] for result in results}) == 1
 
 
+def check_running_statistics(comm: Communicator) -> None:
+    """Averaged by the examples that each rank has seen since the last time; who has seen none adds nothing."""
+    statistics = torch.nn.BatchNorm1d(3)
+    evaluator = Evaluator(load_task(DataSection(), 1), statistics, comm)
+    seen = 5 * comm.rank
+    statistics.running_mean.fill_(float(comm.rank))
+    statistics.running_var.fill_(float(comm.rank**2))
+    evaluator.average_buffers(seen)
+    ranks = np.arange(comm.size)
+    if comm.size > 1:
+        np.testing.assert_allclose(statistics.running_mean.numpy(), np.average(ranks, weights=ranks), rtol=1e-6)
+        np.testing.assert_allclose(statistics.running_var.numpy(), np.average(ranks**2, weights=ranks), rtol=1e-6)
+    before = statistics.running_mean.clone()
+    evaluator.average_buffers(seen)  # nobody has seen anything
+    assert torch.equal(statistics.running_mean, before)
+    statistics.running_mean.fill_(10.0 + comm.rank)
+    evaluator.average_buffers(seen + 1)
+    np.testing.assert_allclose(statistics.running_mean.numpy(), 10.0 + ranks.mean(), rtol=1e-6)
+
+
 def check_staleness_bound(comm: Communicator, out: Path) -> None:
     """A slow worker falls behind as far as the bound lets it, and no further."""
     slow = "faults.slow_worker=[{worker=1, factor=30.0}]"
@@ -122,6 +146,7 @@ def check_online(comm: Communicator, out: Path) -> None:
 
 def main(out: Path) -> None:
     comm = Communicator()
+    check_running_statistics(comm)
     check_every_compressor(comm, out)
     if comm.size == 1:
         check_alone(comm, out)

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+
+from toolkit.checkpoint.state import unpack_state
 
 pytestmark = [pytest.mark.parallel, pytest.mark.timeout(200)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,6 +116,37 @@ def test_killed_in_an_asynchronous_phase_and_resumed(tmp_path):
     assert result["steps"] == len(result["training"]["losses"]) == 8 + 392 * 3
     assert result["sync"]["evaluations"][-1]["units"] == 400 * 3
     assert result["training"]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("policy", ["bsp", "asp"])
+def test_a_dedicated_server_adds_nothing_to_the_running_statistics(train, tmp_path, policy):
+    network = ("model.name=resnet20", "model.hidden=0", "run.steps=4", "optimizer.learning_rate=0.01")
+    alone = train(1, *network, name="alone")
+    served = train(2, *network, "sync.servers=dedicated", "sync.server_ranks=1", f"sync.policy={policy}", name="served")
+    assert served["training"]["loss"] == pytest.approx(alone["training"]["loss"], rel=1e-5)
+    expected, found = (
+        unpack_state((tmp_path / name / "model.safetensors").read_bytes()) for name in ("alone", "served")
+    )
+    moved = [name for name in expected if "running" in name]
+    assert len(moved) == 2 * 19
+    for name in moved:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_in_an_asynchronous_phase_keeps_a_dedicated_servers_own_state(tmp_path):
+    """And not the chief's: it has seen no example and has no loss."""
+    finish(
+        tmp_path / "run",
+        *("sync.policy=switch", "sync.switch_at=0.1", "run.steps=40", "checkpoint.every=10", "run.evaluate_every=0"),
+        *("sync.servers=dedicated", "sync.server_ranks=1"),
+    )
+    last = max((tmp_path / "run/checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
+    chief, worker, server = (unpack_state((last / f"rank{rank}.safetensors").read_bytes()) for rank in range(3))
+    assert chief["samples"] > 0
+    assert worker["samples"] > 0
+    assert server["samples"] == 0
+    assert not any(server["losses"])
+    assert server["position"] is None
 
 
 def test_a_restart_at_the_switch_goes_on_where_the_job_would_have(tmp_path):

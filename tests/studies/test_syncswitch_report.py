@@ -103,6 +103,19 @@ def test_every_setting_does_the_same_work_from_the_same_seeds(file):
     assert not any(experiment.faults.slow_worker for case, experiment in plain if case.factor == 1)
 
 
+def test_a_file_may_have_settings_of_its_own(file, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text(file.read_text())
+    found = list(cases(arguments([str(file), f"{other}=bsp; 10@0.5", "--settings", "asp", "--seeds", "1"])))
+    assert [(case.task, case.setting) for case, _ in found if case.factor == 1] == [
+        ("digits", "asp"),
+        ("other", "bsp"),
+        ("other", "10@0.5"),
+    ]
+    with pytest.raises(UserError, match=r"--settings psb: allowed are bsp, asp"):
+        list(cases(arguments([f"{file}=psb"])))
+
+
 def test_rows_of_a_killed_run_are_read_and_others_refused(tmp_path):
     path = tmp_path / "s.csv"
     for each in ROWS[:9]:

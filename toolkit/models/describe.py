@@ -95,6 +95,7 @@ _PYSOURCE = _shape("pysource", "language", 98, (64,))
 STANDARD: dict[str, Task] = {
     "fcn5": _MNIST,
     "lenet": _MNIST,
+    "resnet8": _CIFAR,
     "resnet20": _CIFAR,
     "resnet56": _CIFAR,
     "resnet110": _CIFAR,

@@ -1,6 +1,7 @@
 """The CIFAR residual networks of He et al. (CVPR 2016, section 4.2): depth 6n + 2, option A shortcuts.
 
-Parameters for 3 channels and 10 classes: resnet20 269,722; resnet56 853,018; resnet110 1,727,962.
+Parameters for 3 channels and 10 classes: resnet8 75,290; resnet20 269,722; resnet56 853,018; resnet110 1,727,962.
+resnet8, n = 1, is not in the paper: the shallowest of the family, for studies that train many times over.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class CifarResNet(nn.Module):
 def _build(depth: int, section: ModelSettings, task: Task) -> nn.Module:
     accept(section, task, "classification")
     return CifarResNet((depth - 2) // 6, task.input_shape[0], task.classes)
+
+
+def resnet8(section: ModelSettings, task: Task) -> nn.Module:
+    """One block a width; no settings."""
+    return _build(8, section, task)
 
 
 def resnet20(section: ModelSettings, task: Task) -> nn.Module:

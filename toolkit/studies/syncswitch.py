@@ -33,7 +33,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         prog="python -m toolkit syncswitch",
         description="Accuracy and time of BSP, ASP, SSP and the switch between them.",
     )
-    parser.add_argument("files", nargs="+", help="experiment files (TOML)")
+    parser.add_argument("files", nargs="+", help="experiment files (TOML); FILE=SETTINGS has settings of its own")
     parser.add_argument(
         "--settings", default=SETTINGS, help=f"bsp, asp, ssp@BOUND, or ORDER@SHARE of the work; default {SETTINGS}"
     )
@@ -71,18 +71,27 @@ def overrides(setting: Setting, factor: int, pace: int, workers: int) -> list[st
     return changed
 
 
+def settings_of(args: argparse.Namespace) -> dict[str, list[Setting]]:
+    """The settings of every file; UserError where one is wrong."""
+    found = {}
+    for text in args.files:
+        file, _, own = text.partition("=")
+        found[file] = [Setting.parse(part.strip()) for part in (own or args.settings).split(";")]
+    return found
+
+
 def cases(args: argparse.Namespace) -> Iterator[tuple[Case, Experiment]]:
     """Every run that is asked for, a seed's settings after each other, so that what disturbs the machine for a while
     disturbs all of them; UserError where an option or a file is wrong."""
-    settings = [Setting.parse(text.strip()) for text in args.settings.split(";")]
+    settings = settings_of(args)
     factors = parse_numbers("--factors", args.factors)
     if 0 in factors or args.pace < 1:
         raise UserError(f"--factors {args.factors} --pace {args.pace}: whole numbers from 1 on are wanted")
-    workers = {file: load_for_ranks(file, args.set).cluster.workers for file in args.files}
+    workers = {file: load_for_ranks(file, args.set).cluster.workers for file in settings}
     for seed in parse_numbers("--seeds", args.seeds):
-        for file in args.files:
+        for file in settings:
             for factor in factors:
-                for setting in settings:
+                for setting in settings[file]:
                     changed = [*args.set, *overrides(setting, factor, args.pace, workers[file]), f"run.seed={seed}"]
                     yield Case(Path(file).stem, factor, setting.name, seed), _learning(file, changed)
 

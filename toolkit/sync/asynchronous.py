@@ -62,6 +62,8 @@ class AsynchronousPhase:
             trainer.store.discard_unfinished()
             servers.server.on_ticket = self._watch
             servers.server.on_saved = lambda units, files: trainer.store.seal(self._raw(units), files)
+        if servers.server is not None and self.worker is None:  # this rank rests: its thread may answer for it
+            servers.server.beside = lambda: {"rank": trainer.own_state(None)}
         servers.start()
         trainer.note_switch()
         if self.worker is not None:
@@ -108,18 +110,17 @@ class AsynchronousPhase:
 
     def _save(self, updates: int, client: Client) -> dict[str, str]:
         """This worker's part of a checkpoint; the chief also asks the servers for theirs. Nobody else waits."""
-        trainer, rank = self.trainer, self.trainer.comm.rank
+        trainer, servers, rank = self.trainer, self.servers, self.trainer.comm.rank
         start, raw = trainer.recorder.clock(), self._raw(updates)
         trainer.folder.save_trace(trainer.header(), trainer.recorder.spans)
         losses = self.earlier + (self.worker.losses if self.worker is not None else [])
         before = [(unit, loss) for unit, loss in losses if unit < updates]  # this worker's last one will be made again
         parts: dict[str, Any] = {f"rank{rank}": trainer.own_state(self.position, before)}
-        if rank == self.servers.workers[0]:
+        if rank == servers.workers[0]:
             shards = client.states()
-            values, optimizer = self.servers.joined_values(shards), self.servers.joined_optimizer(shards)
+            values, optimizer = servers.joined_values(shards), servers.joined_optimizer(shards)
             parts["model"] = self._as_after(updates, trainer.shared_state(values, optimizer))
-            for server in set(self.servers.ranks) - set(self.servers.workers):
-                parts[f"rank{server}"] = trainer.own_state(None)
+            parts |= {f"rank{at}": s["rank"] for at, s in zip(servers.ranks, shards, strict=True) if "rank" in s}
         files, written = trainer.store.write(raw, parts)
         trainer.recorder.add("checkpoint", "disk", start, trainer.recorder.clock(), written)
         return files

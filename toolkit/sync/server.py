@@ -135,6 +135,7 @@ class Server(threading.Thread):
         self.clocks = dict.fromkeys(workers, 0)  # pushes of every worker that is still at work
         self.seen = Staleness()
         self.tickets: Tickets | None = None
+        self.beside: Callable[[], dict[str, Any]] = dict  # what else goes into a checkpoint with the shard's state
         self.on_ticket: Callable[[int, float], None] = lambda worker, seconds: None
         self.on_saved: Callable[[int, dict[str, str]], None] = lambda units, files: None
         self._files: dict[str, str] = {}
@@ -160,7 +161,7 @@ class Server(threading.Thread):
         elif what == TICKET:
             self._ticket(worker, words[1] * 1e-9)
         elif what == STATE:
-            self._reply(worker, body=np.frombuffer(pack_state(self.shard.state()), np.uint8))
+            self._reply(worker, body=np.frombuffer(pack_state(self.shard.state() | self.beside()), np.uint8))
         elif what == SAVED:
             self._saved(worker, json.loads(body.tobytes()))
         elif what == DONE:
