@@ -17,6 +17,7 @@ import torch
 from toolkit import compression, exchange
 from toolkit.compression import Compressor, Context, DensePayload, Payload, SparsePayload
 from toolkit.compression.residual import KINDS, opened
+from toolkit.compression.rooms import standing_zeros
 from toolkit.exchange import Exchange, Pending, Wire
 from toolkit.experiment import Experiment
 from toolkit.optim.sparse import SparseOptimizer
@@ -68,8 +69,8 @@ class GradientReducer:
 
     def _bucket(self, name: str, members: list[tuple[str, torch.nn.Parameter]]) -> Bucket:
         elements = sum(p.numel() for _, p in members)
-        flat = torch.nn.Parameter(torch.empty(elements))
-        gradient = torch.zeros(elements)
+        flat = torch.nn.Parameter(standing_zeros(elements))
+        gradient = standing_zeros(elements)
         section = self.experiment.compression
         keeps = section.error_feedback and section.name != "none"
         bucket = Bucket(
@@ -78,7 +79,7 @@ class GradientReducer:
             gradient=gradient,
             parameter=flat,
             compressor=compression.create(section, elements),
-            residual=torch.zeros(elements, dtype=KINDS[section.residual]) if keeps else None,
+            residual=standing_zeros(elements, KINDS[section.residual]) if keeps else None,
             missing=len(members),
         )
         start = 0

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
+from toolkit.compression.rooms import standing_zeros
 
 
 class _Around(Compressor):
@@ -56,7 +57,7 @@ class MomentumCorrection(_Around):
         super().__init__(inner)
         self.momentum = momentum
         self.nesterov = nesterov
-        self.velocity = torch.zeros(inner.elements)
+        self.velocity = standing_zeros(inner.elements)
 
     def select(self, vector: torch.Tensor, context: Context) -> Payload:
         return self._mask(super().select(self._accumulate(vector), context))

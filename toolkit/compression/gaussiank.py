@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from scipy.special import ndtri
 
@@ -12,13 +13,13 @@ import cext
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import KernelPasses, Prediction, Selection
-from toolkit.compression.predict import GRAINS, prediction
+from toolkit.compression.predict import GRAIN, GRAINS, GROUPS, WIDTH, Groups, jackknife, prediction
 from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail
 
 ROUNDS = 3
 FEW, MANY = 2.0 / 3.0, 4.0 / 3.0
-AROUND = 0.03  # half a bracket, as a share of the threshold
+MOST_AROUND = 0.05  # half a bracket, as a share of the threshold, at most: thresholds tried lie a third apart
 SUMS = cext.SUM_X + cext.SUM_SQUARES
 
 
@@ -39,10 +40,19 @@ class GaussianK(ThresholdCompressor):
             sample.numel() * context.density,
             lambda threshold: passes.tail_moments(sample, threshold)[0],
         )
-        last = tried[-1][0]
-        low = (1.0 - AROUND) * last
-        brackets = [((1.0 - AROUND) * t, (1.0 + AROUND) * t) for t, _ in tried[:-1] if t < low]
+        last, around = tried[-1][0], self._scatter(passes, sample, context.density)
+        low = (1.0 - around) * last
+        brackets = [((1.0 - around) * t, (1.0 + around) * t) for t, _ in tried[:-1] if t < low]
         return prediction(passes, sample, low, max(low, last), self.elements, brackets, SUMS)
+
+    def _scatter(self, passes: KernelPasses, sample: torch.Tensor, density: float) -> float:
+        """Half a bracket, as a share of a threshold: all of them are multiples of the first."""
+        if sample.numel() < GROUPS * GRAIN:
+            return MOST_AROUND
+        sums = [passes.moments(group) for group in Groups(passes, sample).groups]
+        every = np.array([(s.count, s.sum, s.sum_squares) for s in sums])
+        threshold, error = jackknife(every, lambda each: _first(each[0], each[1], each[2], density))
+        return min(MOST_AROUND, WIDTH * error / threshold) if threshold > 0.0 else MOST_AROUND
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         tried = _tried(sums, context.density, k, tail.count)
@@ -51,13 +61,20 @@ class GaussianK(ThresholdCompressor):
 
 def _tried(sums: Sums, density: float, k: float, count: Callable[[float], int]) -> list[tuple[float, int]]:
     """Each threshold of the search, and how many entries lie above it."""
-    mean = sums.sum / sums.count if sums.count else 0.0
-    variance = sums.sum_squares / sums.count - mean * mean if sums.count else 0.0
-    if not math.isfinite(variance):
+    threshold = _first(sums.count, sums.sum, sums.sum_squares, density)
+    if not math.isfinite(threshold):
         return [(math.inf, 0)]
-    threshold = max(0.0, mean + abs(float(ndtri(density / 2.0))) * math.sqrt(max(0.0, variance)))
     tried = [(threshold, count(threshold))]
     while len(tried) <= ROUNDS and not FEW * k <= tried[-1][1] <= MANY * k:
         threshold *= 0.5 if tried[-1][1] < FEW * k else 1.5
         tried.append((threshold, count(threshold)))
     return tried
+
+
+def _first(count: float, total: float, squares: float, density: float) -> float:
+    """The threshold of the normal distribution with these sums; infinite where they are not finite."""
+    mean = total / count if count else 0.0
+    variance = squares / count - mean * mean if count else 0.0
+    if not math.isfinite(variance):
+        return math.inf
+    return max(0.0, mean + abs(float(ndtri(density / 2.0))) * math.sqrt(max(0.0, variance)))

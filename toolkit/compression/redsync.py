@@ -45,9 +45,9 @@ class RedSync(ThresholdCompressor):
         for number in range(ROUNDS):
             threshold = 0.5 * (low + high)
             count = tail.candidates[0].numel()
-            if not number or threshold >= tail.floor or count <= 2 * k:  # otherwise it is known to be too many
+            if threshold >= tail.floor or count <= 2 * k:  # otherwise it is known to be too many
                 count = tail.count(threshold)
-            estimated = estimated if number else count
+            estimated = estimated if number else min(count, 2 * k)
             if k <= count <= 2 * k:
                 return tail.take(threshold), threshold, estimated
             low, high = (threshold, high) if count > 2 * k else (low, threshold)
@@ -55,7 +55,10 @@ class RedSync(ThresholdCompressor):
 
 
 class RedSyncTrimmed(ThresholdCompressor):
-    """Exactly the k largest, looked for among those above mean + ρ(max − mean), ρ = 0.8, 0.6, … until there are k."""
+    """Exactly the k largest, looked for among those above mean + ρ(max − mean), ρ = 0.8, 0.6, … until there are k.
+
+    What the first of these thresholds lets through is told up to k only: the k largest may be at hand already.
+    """
 
     exact_count = True
 
@@ -73,10 +76,11 @@ class RedSyncTrimmed(ThresholdCompressor):
         ratio, threshold, estimated = 1.0 - TRIM_STEP, 0.0, 0
         while ratio > 1e-9:
             threshold = mean + ratio * (largest - mean)
-            count = tail.count(threshold)
-            estimated = estimated or count
+            enough = threshold < tail.floor and tail.candidates[0].numel() >= k  # the k largest are among them
+            count = k if enough else tail.count(threshold)
+            estimated = estimated or min(count, k)
             if count >= k:
-                return tail.take_largest(k, threshold), threshold, estimated
+                return tail.take_largest(k, tail.floor if enough else threshold), threshold, estimated
             ratio -= TRIM_STEP
         return tail.take_topk(k), 0.0, estimated
 

@@ -15,6 +15,7 @@ from toolkit.compression import Compressor, Context, Payload, SparsePayload, cre
 from toolkit.compression.base import wanted_count
 from toolkit.compression.passes import KernelPasses, Passes, triton_passes
 from toolkit.compression.passes_torch import TorchPasses
+from toolkit.compression.rooms import standing_zeros
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.errors import UserError
 from toolkit.experiment import CompressionSection
@@ -52,7 +53,7 @@ class Method:
         self.x = x
         self.elements = x.numel() - spare
         self.density = density
-        self.residual = torch.zeros(self.elements, device=x.device) if feedback else None
+        self.residual = standing_zeros(self.elements).to(x.device) if feedback else None
         self.step = 0
         self.compressor = _compressor(name, x[: self.elements], density, threads)
         self.received = torch.zeros(0)
