@@ -32,17 +32,24 @@ class GaussianK(ThresholdCompressor):
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
-        """The same search in a sample says which thresholds will be tried."""
+        """The same search in a sample says which thresholds will be tried; three times, since a count near a bound
+        may fall on either side of it.
+        """
         sample = passes.sample(gradient, residual, GRAINS)
-        tried = _tried(
-            passes.moments(sample),
-            context.density,
-            sample.numel() * context.density,
-            lambda threshold: passes.tail_moments(sample, threshold)[0],
-        )
-        last, around = tried[-1][0], self._scatter(passes, sample, context.density)
-        low = (1.0 - around) * last
-        brackets = [((1.0 - around) * t, (1.0 + around) * t) for t, _ in tried[:-1] if t < low]
+        sums, wanted = passes.moments(sample), sample.numel() * context.density
+
+        def search(deviations: float) -> list[float]:
+            def count(threshold: float) -> float:
+                found = passes.tail_moments(sample, threshold)[0]
+                return max(0.0, found + deviations * math.sqrt(found + 1.0))
+
+            return [threshold for threshold, _ in _tried(sums, context.density, wanted, count)]
+
+        searches = [search(deviations) for deviations in (-3.0, 0.0, 3.0)]
+        around = self._scatter(passes, sample, context.density)
+        low, last = (1.0 - around) * min(tried[-1] for tried in searches), searches[1][-1]
+        others = sorted({threshold for tried in searches for threshold in tried if threshold < low})
+        brackets = [((1.0 - around) * threshold, (1.0 + around) * threshold) for threshold in others]
         return prediction(passes, sample, low, max(low, last), self.elements, brackets, SUMS)
 
     def _scatter(self, passes: KernelPasses, sample: torch.Tensor, density: float) -> float:
@@ -59,7 +66,7 @@ class GaussianK(ThresholdCompressor):
         return tail.take(tried[-1][0]), tried[-1][0], tried[0][1]
 
 
-def _tried(sums: Sums, density: float, k: float, count: Callable[[float], int]) -> list[tuple[float, int]]:
+def _tried(sums: Sums, density: float, k: float, count: Callable[[float], float]) -> list[tuple[float, float]]:
     """Each threshold of the search, and how many entries lie above it."""
     threshold = _first(sums.count, sums.sum, sums.sum_squares, density)
     if not math.isfinite(threshold):

@@ -250,3 +250,12 @@ def triton_passes() -> Passes | None:
 
 def _tensors(indices: NDArray[np.int32], values: NDArray[np.float32]) -> Selection:
     return torch.from_numpy(indices), torch.from_numpy(values)
+
+
+def entries_at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """values[places], places int32. On the CPU in NumPy: torch's pool of threads would be awake and in the way of the
+    kernels that follow.
+    """
+    if values.device.type == "cpu":
+        return torch.from_numpy(values.numpy().take(places.numpy()))
+    return torch.index_select(values, 0, places)

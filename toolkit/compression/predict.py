@@ -42,8 +42,9 @@ class Groups:
 
     def __init__(self, passes: KernelPasses, sample: torch.Tensor) -> None:
         grains = sample.numel() // GRAIN // GROUPS * GROUPS
-        by_group = sample[: grains * GRAIN].view(-1, GROUPS, GRAIN).transpose(0, 1).reshape(GROUPS, -1)
-        self.groups = list(by_group)
+        # In NumPy: torch would wake its pool of threads, which then spins on a core that the kernels need.
+        by_grain = sample[: grains * GRAIN].numpy().reshape(-1, GROUPS, GRAIN)
+        self.groups = [torch.from_numpy(np.ascontiguousarray(by_grain[:, number]).ravel()) for number in range(GROUPS)]
         self.passes = passes
 
     def moments(self) -> GroupSums:

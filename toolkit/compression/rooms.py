@@ -13,28 +13,50 @@ import torch
 from numpy.typing import NDArray
 
 MOST = 8  # buffers that are kept; what is in flight beyond is not taken again
+FORGOTTEN = 64  # calls after which an idle buffer is let go: other sizes are wanted now
 SLACK = 1024  # elements
 
 
 class Rooms:
-    """Arrays of one type. The memory of one is handed out again only when it and every view of it are gone."""
+    """Arrays of one type. The memory of one is handed out again only when it and every view of it are gone.
+
+    A compressor asks for arrays of several sizes in turn (a sample, candidates, what lies in brackets), each time for
+    about the same ones: a buffer waits for the next request of its size.
+    """
 
     def __init__(self, kind: type[np.int32] | type[np.float32]) -> None:
         self.kind = kind
         self._buffers: list[NDArray[Any]] = []
+        self._last_used: list[int] = []
+        self._calls = 0
 
     def array(self, count: int) -> NDArray[Any]:
         """(count,) with undefined content."""
+        self._calls += 1
         idle = [number for number in range(len(self._buffers)) if self._idle(number)]
-        for number in idle:
-            if count <= len(self._buffers[number]) <= 4 * count + SLACK:
-                return self._buffers[number][:count]
-        for number in reversed(idle):  # of other sizes: these are not wanted any more
-            del self._buffers[number]
+        fitting = [number for number in idle if count <= len(self._buffers[number]) <= 4 * count + SLACK]
+        if fitting:
+            number = min(fitting, key=lambda each: len(self._buffers[each]))
+            self._last_used[number] = self._calls
+            return self._buffers[number][:count]
+        self._let_go(idle)
         fresh = np.empty(count + count // 8 + SLACK, self.kind)
         if len(self._buffers) < MOST:
             self._buffers.append(fresh)
+            self._last_used.append(self._calls)
         return fresh[:count]
+
+    def _let_go(self, idle: list[int]) -> None:
+        """Of the idle buffers those that nobody has asked for in a while, and one more where there is no room."""
+        for number in reversed(idle):
+            if self._calls - self._last_used[number] > FORGOTTEN:
+                self._remove(number)
+                idle.remove(number)
+        if len(self._buffers) == MOST and idle:
+            self._remove(min(idle, key=lambda each: self._last_used[each]))
+
+    def _remove(self, number: int) -> None:
+        del self._buffers[number], self._last_used[number]
 
     def _idle(self, number: int) -> bool:
         """Whether no array or tensor is a view of it: views hold a reference to the memory's owner."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from toolkit.compression.passes import Collection, KernelPasses, Passes, Selection
+from toolkit.compression.passes import Collection, KernelPasses, Passes, Selection, entries_at
 
 
 class TailSums(NamedTuple):
@@ -106,7 +106,7 @@ class Tail:
         self.gather(threshold)
         indices, values = self._above(threshold)
         places, chosen = self.passes.topk(values, k)
-        return self._remove((torch.index_select(indices, 0, places), chosen))
+        return self._remove((entries_at(indices, places), chosen))
 
     def take_topk(self, k: int) -> Selection:
         """The k largest of all, zeros included; ties by the lowest index."""
@@ -117,7 +117,7 @@ class Tail:
         if threshold == self.floor:
             return self.candidates
         places, values = self.passes.above(self.candidates[1], threshold)
-        return torch.index_select(self.candidates[0], 0, places), values
+        return entries_at(self.candidates[0], places), values
 
     def _remove(self, taken: Selection) -> Selection:
         if self.removing:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from toolkit.compression.base import Context, SparsePayload, wanted_count
-from toolkit.compression.passes import KernelPasses, Passes, Selection
+from toolkit.compression.passes import KernelPasses, Passes, Selection, entries_at
 from toolkit.compression.predict import GRAINS
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.compression.statistical import PREDICT_FROM
@@ -59,7 +59,7 @@ class _Controlled(SparseCompressor):
             above = passes.above(scores, float(np.nextafter(threshold, np.float32(-1.0))))[0]  # at least the threshold
             count = above.numel()
             if k <= count <= MUCH * k:
-                where = above if places is None else torch.index_select(places, 0, above)
+                where = above if places is None else entries_at(places, above)
                 first = int(torch.searchsorted(where, self._start(length)))
                 chosen = _rotated(above, first, k)
                 self.threshold += self.rise
@@ -103,7 +103,7 @@ class ThresholdV(_Controlled):
             return self.payload(passes.topk(vector, k), context.density)
         threshold = self.threshold
         chosen = self._scan(passes, vector, k, self.elements)
-        return self.payload((chosen, torch.index_select(vector, 0, chosen)), context.density, threshold=threshold)
+        return self.payload((chosen, entries_at(vector, chosen)), context.density, threshold=threshold)
 
     def _scale(self, threshold: float, scores: torch.Tensor) -> float:
         return float(scores.abs().max())
@@ -168,7 +168,7 @@ class ThresholdV16(_Controlled):
             chosen = passes.topk(scores, wanted)[0]
         else:
             chosen = self._scan(passes, scores, wanted, self._count(), candidates[0])
-        return torch.index_select(candidates[0], 0, chosen)
+        return entries_at(candidates[0], chosen)
 
     def _count(self) -> int:
         return -(-self.elements // BLOCK)
