@@ -16,7 +16,7 @@ enum {
   WANTED = 4096,  /* entries a window, if it can be so wide */
   CHECK = 65536,  /* entries a task of the check */
   THIN = 300,     /* indices an entry beyond which merge_thin takes over: measured */
-  CLOSE = 8,      /* indices an entry up to which a window is added up densely */
+  CLOSE = 4,      /* indices an entry up to which a window is added up densely */
   USEFUL = 16384, /* entries that are worth a thread's start */
 };
 
