@@ -15,6 +15,7 @@ enum {
   ALIGNMENT = 64,
   SMALL = 16384, /* elements below which counting is quicker than predicting */
   TIE_PIECE = 4096,
+  SPILL = 128, /* elements an entry of room for candidates, at least: where few are wanted a sample says little */
 };
 
 /* Where the parts of the workspace begin. */
@@ -37,7 +38,7 @@ static int64_t part(int64_t *bytes, size_t size) {
 
 static struct workspace lay_out(void *memory, int64_t n, int64_t k) {
   uintptr_t start = ((uintptr_t)memory + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
-  int64_t bytes = 0, spill = min64(n - k, k / 2 + min64(2 * k, 65536) + 4096), band = k + spill;
+  int64_t bytes = 0, spill = min64(n - k, max64(k / 2 + min64(2 * k, 65536) + 4096, n / SPILL)), band = k + spill;
   struct workspace w = {.bins = (struct bins *)(start + (uintptr_t)part(&bytes, sizeof(struct bins)))};
   if (predictable(n, k)) {
     size_t spilled = (size_t)spill * sizeof(int32_t), keys = (size_t)(band + LANES) * sizeof(int32_t);
@@ -97,6 +98,10 @@ static void put_back(const struct payload *taken, int64_t count, float *x) {
     x[taken->indices[i]] = taken->values[i];
 }
 
+static int64_t all_keys(const struct payload *entries, int64_t count, int32_t *keys) {
+  return active_kernels()->pack_keys(entries->values, count, INT32_MAX, keys);
+}
+
 /* Returns whether the prediction held; if not, gradient has been added to x and nothing else has changed there. */
 static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k, struct prediction prediction,
                            const struct payload *payload, const struct workspace *w, int threads) {
@@ -106,10 +111,16 @@ static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k
   pass.band = &band;
   int64_t candidates = run_selection(&pass, payload, &w->spill, threads), in_band = band.count;
   int64_t due = k - (candidates - in_band); /* the k-th largest is the due-th largest of the band */
-  if (candidates > k + w->spill.capacity || due < 1 || due > in_band) {
+  if (candidates > k + w->spill.capacity || due > in_band) {
     if (gradient)
       put_back(payload, candidates, x), put_back(&w->spill, candidates - k, x);
     return false;
+  }
+  if (due < 1) { /* above the band: the border is among the candidates all the same */
+    in_band = all_keys(payload, min64(candidates, k), w->keys);
+    in_band += all_keys(&w->spill, candidates - in_band, w->keys + in_band);
+    prediction.high = INT32_MAX;
+    due = k;
   }
   struct border border = find_border_of_keys(w->keys, in_band, due, prediction.low + 1, prediction.high, w->scratch);
   const struct payload from[2] = {*payload, w->spill};

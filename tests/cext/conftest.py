@@ -34,6 +34,11 @@ def kinds() -> tuple[str, ...]:
 def _special(rng: np.random.Generator, n: int, kind: str) -> NDArray[np.float32]:
     if kind == "ties":
         return rng.integers(-3, 4, n).astype(np.float32)
+    if kind == "hidden":  # large ones where a sample hardly looks
+        x = rng.standard_normal(n).astype(np.float32)
+        for at in range(5, n - 16, 16 * 211):
+            x[at : at + 16] *= np.float32(1e6)
+        return x
     if kind == "equal":
         return np.full(n, -0.25, np.float32)
     if kind == "zeros":

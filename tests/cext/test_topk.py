@@ -47,8 +47,8 @@ class TestAgainstReference:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "heavy", "mostly_zeros"])
-@pytest.mark.parametrize("density", [0.1, 0.01, 0.001])
+@pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "heavy", "mostly_zeros", "hidden"])
+@pytest.mark.parametrize("density", [0.1, 0.01, 0.004, 0.001])
 def test_large_vectors(level, threads, kind, density, make, room, same):
     gradient, residual = make(600_001, kind, seed=5), make(600_001, kind, seed=6)
     compensated = residual + gradient
