@@ -19,7 +19,8 @@ from toolkit.keys import read_section
 from toolkit.units import render
 
 FOLDER = Path(__file__).resolve().parents[2] / "exp_configs" / "studies"
-ROLES = ("calibration", "held-out", "prediction")  # the last: nothing is published to hold it against
+# "prediction": nothing is published to hold it against; "upper bound": of what is published, and no prediction of it
+ROLES = ("calibration", "held-out", "prediction", "upper bound")
 
 
 @dataclass(frozen=True)

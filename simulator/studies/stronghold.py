@@ -69,14 +69,15 @@ def _throughput(group: str, method: str, layers: int, window: int, samples_per_s
 
 
 FIT, HELD = "calibration", "held-out"
+BOUND = "upper bound"  # what can be counted is not all that fills a host: no prediction, and in neither error
 PUBLISHED = (
     Published(LARGEST, "megatron-lm", 32, 0, 32, HELD),
     Published(LARGEST, "l2l", 78, 0, 78, HELD),
     Published(LARGEST, "zero-offload", 48, 0, 48, HELD),
     Published(LARGEST, "zero-infinity", 48, 0, 48, FIT),
     Published(LARGEST, "stronghold", 100, 4, 100, FIT),
-    Published(COUNTED, "zero-infinity", 48, 0, 48, HELD),
-    Published(COUNTED, "stronghold", 100, 4, 100, HELD),
+    Published(COUNTED, "zero-infinity", 48, 0, 48, BOUND),
+    Published(COUNTED, "stronghold", 100, 4, 100, BOUND),
     _throughput(EACH, "megatron-lm", 32, 0, 0.7496, FIT),
     _throughput(EACH, "stronghold", 32, 15, 0.6647, FIT),
     _throughput(EACH, "zero-offload", 48, 0, 0.2523, HELD),
