@@ -55,7 +55,7 @@ BAD_VALUES = [
     ("compression", "threads", "1.0", "1.0", ["a whole number"]),
     ("compression", "merge_elements", "0", "0", [">= 1"]),
     ("compression", "stages", "33", "33", [">= 0", "<= 32"]),
-    ("model", "name", '"resnet2O"', "'resnet2O'", ["fcn5, lenet, resnet20", "did you mean 'resnet20'?"]),
+    ("model", "name", '"resnet2O"', "'resnet2O'", ["fcn5, lenet, resnet8, resnet20", "did you mean 'resnet20'?"]),
     ("model", "name", '"zzzzzz"', "'zzzzzz'", ["allowed are fcn5"]),
     ("model", "name", '""', "''", ["allowed are fcn5"]),
     ("model", "name", '"a\\nb"', "'a b'", ["allowed are fcn5"]),  # the line break is taken out
