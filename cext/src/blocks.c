@@ -1,7 +1,7 @@
 #include "blocks.h"
 #include "parallel.h"
 
-enum { PIECE = 1024, TAKEN = 8192, SOON = 48 };
+enum { PIECE = 1024, TAKEN = 8192 };
 
 /* The vector's last block, where it is not whole: what is missing counts as zeros. */
 static float score_rest(const struct kernels *kernels, const float *gradient, float *x, int64_t length) {
@@ -47,15 +47,6 @@ struct taking {
   struct tasks chunks;
 };
 
-/* Moves one block, in the inlined copies as a whole cache line. */
-static inline void take_block(const struct taking *job, int64_t i, int64_t start, int64_t length) {
-  int32_t *indices = job->indices + i * LANES;
-  for (int32_t l = 0; l < length; l++)
-    indices[l] = (int32_t)start + l;
-  memcpy(job->values + i * LANES, job->residual + start, (size_t)length * sizeof *job->values);
-  memset(job->residual + start, 0, (size_t)length * sizeof *job->residual);
-}
-
 /* Every block but the vector's last is whole, so block i of the list begins at entry 16 i. */
 static void take_worker(void *context) {
   struct taking *job = context;
@@ -63,12 +54,12 @@ static void take_worker(void *context) {
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
     int64_t end = min64(job->blocks->count, (c + 1) * TAKEN);
     for (int64_t i = c * TAKEN; i < end; i++) {
-      int64_t start = (int64_t)list[i] * LANES;
-      __builtin_prefetch(job->residual + (int64_t)list[min64(i + SOON, end - 1)] * LANES, 1);
-      if (start + LANES <= job->n)
-        take_block(job, i, start, LANES);
-      else
-        take_block(job, i, start, job->n - start);
+      int64_t start = (int64_t)list[i] * LANES, length = min64(LANES, job->n - start);
+      __builtin_prefetch(job->residual + (int64_t)list[min64(i + 16, end - 1)] * LANES, 1);
+      for (int64_t l = 0; l < length; l++)
+        job->indices[i * LANES + l] = (int32_t)(start + l);
+      memcpy(job->values + i * LANES, job->residual + start, (size_t)length * sizeof *job->values);
+      memset(job->residual + start, 0, (size_t)length * sizeof *job->residual);
     }
   }
 }

@@ -42,8 +42,8 @@ static struct sums open_sums(const struct moment_lanes *lanes) {
                        .nonzero = i_zero()};
 }
 
-/* words: as many as were summed, for the exponents' bias */
-INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int64_t words, int what) {
+/* blocks: as many as were summed, for the exponents' bias */
+INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int64_t blocks, int what) {
   int32_t exponents[LANES], keys[LANES], nonzeros[LANES];
   d_store(lanes->sum, sums->sum);
   d_store(lanes->sum_abs, sums->sum_abs);
@@ -58,7 +58,7 @@ INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int6
     lanes->max_key = keys[l] > lanes->max_key ? keys[l] : lanes->max_key;
   }
   if (what & SUM_LOGS) {
-    lanes->exponent -= EXPONENT_BIAS * WORD * words;
+    lanes->exponent -= EXPONENT_BIAS * LANES * blocks;
     fold_mantissas(lanes);
   }
 }
@@ -101,25 +101,21 @@ INLINE void sum_word(struct sums *sums, const vec block[4], int what) {
       sum_block(sums, block[b], what);
 }
 
-/* Up to FOLD_BLOCKS whole blocks, in words; with a residual, r += g first. */
-INLINE void moment_words(const float *gradient, float *x, int64_t words, struct moment_lanes *lanes, bool feedback) {
+/* Up to FOLD_BLOCKS whole blocks; with a residual, r += g first. */
+INLINE void moment_blocks(const float *gradient, float *x, int64_t blocks, struct moment_lanes *lanes, bool feedback) {
   struct sums sums = open_sums(lanes);
-  for (int64_t i = 0; i < words * WORD; i += WORD) {
-    vec block[4];
-    for (int b = 0; b < 4; b++) {
-      const int64_t at = i + b * LANES;
-      __builtin_prefetch(x + at + AHEAD, feedback);
-      block[b] = v_load(x + at);
-      if (feedback) {
-        __builtin_prefetch(gradient + at + AHEAD);
-        block[b] = v_add(block[b], v_load(gradient + at));
-        v_store(x + at, block[b]);
-      }
-      sums.nonzero = i_count_nonzero(sums.nonzero, block[b]);
+  for (int64_t i = 0; i < blocks * LANES; i += LANES) {
+    __builtin_prefetch(x + i + AHEAD, feedback);
+    vec v = v_load(x + i);
+    if (feedback) {
+      __builtin_prefetch(gradient + i + AHEAD);
+      v = v_add(v, v_load(gradient + i));
+      v_store(x + i, v);
     }
-    sum_word(&sums, block, SUM_ALL);
+    sums.nonzero = i_count_nonzero(sums.nonzero, v);
+    sum_block(&sums, v, SUM_ALL);
   }
-  close_sums(&sums, lanes, words, SUM_ALL);
+  close_sums(&sums, lanes, blocks, SUM_ALL);
 }
 
 static void moment_one(float x, int lane, struct moment_lanes *lanes) {
@@ -136,10 +132,11 @@ static void moment_one(float x, int lane, struct moment_lanes *lanes) {
 }
 
 INLINE void moment_chunk(const float *gradient, float *x, int64_t n, struct moment_lanes *lanes, bool feedback) {
-  const int64_t words = n / WORD, most = FOLD_BLOCKS * LANES / WORD;
-  for (int64_t w = 0; w < words; w += most)
-    moment_words(feedback ? gradient + w * WORD : NULL, x + w * WORD, min64(most, words - w), lanes, feedback);
-  for (int64_t i = words * WORD; i < n; i++) {
+  const int64_t blocks = n / LANES;
+  for (int64_t b = 0; b < blocks; b += FOLD_BLOCKS)
+    moment_blocks(feedback ? gradient + b * LANES : NULL, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), lanes,
+                  feedback);
+  for (int64_t i = blocks * LANES; i < n; i++) {
     if (feedback)
       x[i] += gradient[i];
     moment_one(x[i], (int)(i % LANES), lanes);

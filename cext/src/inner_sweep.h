@@ -94,7 +94,7 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
       divided += WORD;
     }
   }
-  close_sums(&sums, s->moments, i / WORD, what);
+  close_sums(&sums, s->moments, i / LANES, what);
   s->pack->packed = packed;
   for (; i < n; i++) {
     x[i] += gradient[i];
