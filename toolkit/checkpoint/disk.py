@@ -14,7 +14,7 @@ from typing import Any
 from toolkit.checkpoint.state import load_state, save_state, sync_folder, write_durably
 from toolkit.errors import UserError
 
-SCHEMA = "sandtable-checkpoint/1"
+SCHEMA = "sandtable-checkpoint/2"  # 2: examples behind the running statistics
 
 
 class CheckpointStore:
@@ -98,10 +98,15 @@ class CheckpointStore:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             step, workers, files = manifest["step"], manifest["workers"], manifest["files"]
-            if manifest["schema"] != SCHEMA or not isinstance(files, dict):
-                raise KeyError("schema")
+            schema = manifest["schema"]
+            if not isinstance(files, dict):
+                raise KeyError("files")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: damaged checkpoint manifest: {error}; remove its folder") from None
+        if schema != SCHEMA:
+            raise UserError(
+                f"{path}: schema = {schema!r}: allowed is {SCHEMA!r}; another version wrote it: remove its folder"
+            )
         if workers != self.comm.size:
             raise UserError(
                 f"{path}: workers = {workers}, but this run has {self.comm.size}: residuals belong to their rank, so "
