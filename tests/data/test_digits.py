@@ -1,11 +1,16 @@
 """The digits and their split."""
 
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from toolkit.data import digits
 from toolkit.data.digits import stratified_split
 
 
@@ -44,3 +49,15 @@ def test_the_split_does_not_depend_on_the_experiment(load):
     first, second = load("digits").test.batch(everything, None), load("digits").test.batch(everything, None)
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("file", [digits.FILE, "elsewhere.csv.gz"])
+def test_they_are_scikit_learns_own_wherever_it_keeps_them(file, monkeypatch):
+    monkeypatch.setattr(digits, "FILE", file)
+    for ours, theirs in zip(digits._read(), load_digits(return_X_y=True), strict=True):
+        assert np.array_equal(ours.reshape(theirs.shape), theirs)
+
+
+def test_scikit_learn_itself_is_not_imported():
+    code = "import sys; from toolkit.data.digits import _read; _read(); print('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 import torch
 
 from toolkit.experiment import OptimizerSection
+from toolkit.optim.compiler import leave_compiler_unloaded
 from toolkit.registry import OPTIMIZERS, resolve
 
 
 def create(section: OptimizerSection, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer that the experiment file asks for."""
+    leave_compiler_unloaded()
     optimizer: torch.optim.Optimizer = resolve(OPTIMIZERS[section.name])(section, list(parameters))
     return optimizer
