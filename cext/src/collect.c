@@ -23,11 +23,10 @@ bool disjoint(const struct collector *c) {
 
 /* What one thread keeps on its stack while it works on a part of a tile. */
 struct local {
-  int32_t indices[SUB_TILE + 2 * WORD]; /* survivors: what reaches any bracket, or is a candidate */
-  float values[SUB_TILE + 2 * WORD];
+  int32_t indices[SUB_TILE + WORD]; /* survivors: what reaches any bracket, or is a candidate */
+  float values[SUB_TILE + WORD];
   float between[2 * SUB_TILE + WORD];
   int64_t found;
-  bool dense;
 };
 
 static void flush_between(struct collector *c, struct local *local) {
@@ -37,32 +36,26 @@ static void flush_between(struct collector *c, struct local *local) {
   local->found = 0;
 }
 
-/* One sweep; what survives for any stage goes through the cache, candidates into *p. */
+/* One sweep; candidates into *p. */
 static void collect_sub_tile(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t n,
                              struct packing *p, struct local *local) {
-  struct collector *c = s->collector;
+  const struct collector *c = s->collector;
   struct tile_sums *sums = &c->tiles[at / TILE];
-  struct packing survivors = {.key = c->survivors_key, .zero_key = p->zero_key, .base = at, .dense = local->dense};
-  struct sweep sweep = {.pack = p, .moments = &sums->moments, .sums = c->sums};
-  struct division division = {.indices = local->indices,
-                              .values = local->values,
-                              .stage = c->stage,
+  struct division division = {.stage = c->stage,
                               .stages = c->stages,
-                              .squares = c->sums & SUM_SQUARES,
+                              .lowest = c->lowest,
+                              .survivors_key = c->survivors_key,
+                              .indices = local->indices,
+                              .values = local->values,
                               .tails = sums->tails,
                               .between = local->between,
-                              .found = local->found,
-                              .candidates = p};
-  if (c->stages) {
-    survivors.indices = local->indices;
-    survivors.values = local->values;
-    sweep.pack = &survivors;
-    sweep.division = &division;
-  }
+                              .found = local->found};
+  struct sweep sweep = {
+      .pack = p, .moments = &sums->moments, .sums = c->sums, .division = c->stages ? &division : NULL};
+  const int64_t before = p->packed;
   p->base = at;
-  int64_t before = sweep.pack->packed;
   kernels->sweep(s->gradient + at, s->x + at, n, &sweep);
-  local->dense = p->dense = (sweep.pack->packed - before) * 256 > n;
+  p->dense = (p->packed - before) * 256 > n;
   local->found = division.found;
 }
 
@@ -71,7 +64,6 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *s, 
   struct collector *c = s->collector;
   struct local local;
   local.found = 0;
-  local.dense = p->dense;
   for (; at < end && p->packed + SUB_TILE + WORD <= p->room; at += SUB_TILE) {
     struct tile_sums *sums = &c->tiles[at / TILE];
     if (at % TILE == 0)
@@ -97,9 +89,13 @@ struct collected collect(struct selection *selection, struct collector *c, const
   struct moments_total total = {.max_key = 0};
   c->tiles = (struct tile_sums *)(((uintptr_t)c->tiles + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
   selection->collector = c;
+  c->lowest = 0;
+  for (int m = 1; m < c->stages; m++)
+    c->lowest = c->stage[m].low_key < c->stage[c->lowest].low_key ? m : c->lowest;
   c->survivors_key = selection->key;
   for (int m = 0; m < c->stages; m++)
-    c->survivors_key = c->stage[m].low_key < c->survivors_key ? c->stage[m].low_key : c->survivors_key;
+    if (m != c->lowest)
+      c->survivors_key = c->stage[m].low_key < c->survivors_key ? c->stage[m].low_key : c->survivors_key;
   result.candidates = run_selection(selection, payload, NULL, threads);
   for (int64_t t = 0; t < (selection->n + TILE - 1) / TILE; t++) {
     add_moments(&total, &c->tiles[t].moments);

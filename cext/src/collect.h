@@ -22,7 +22,8 @@ struct collector {
   int64_t capacity;
   _Atomic int64_t found;   /* beyond capacity: too many, and not all were kept */
   struct tile_sums *tiles; /* one a tile */
-  int32_t survivors_key;   /* the stages and the candidates look at what is above it */
+  int lowest;              /* stage */
+  int32_t survivors_key;   /* the other stages and the candidates look at what is above it */
 };
 
 struct collected {

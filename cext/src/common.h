@@ -19,6 +19,7 @@ enum {
   WORD = 64,     /* elements a mask word */
   TILE = 131072, /* elements a tile, 512 KiB: its candidates stay in L2 until it is their turn */
   TILE_WORDS = TILE / WORD,
+  SWEPT = 8192, /* elements one sweep is given at most */
   AHEAD = 1024, /* elements asked for early: the processor's own prefetching stops at every page */
   MAX_THREADS = 256,
 };
@@ -72,17 +73,17 @@ struct stage {
   float excess_of;
 };
 
-/* What a sweep packs, held against the brackets of stages, which are disjoint. */
+/* The brackets of stages, which are disjoint. The lowest stage keeps so many elements (SIDCo: a quarter) that each is
+ * held against it where it lies; what is inside its bracket or above survivors_key is packed for the others. */
 struct division {
-  int32_t *indices; /* the sweep's packing; room for 2 WORD more than can be packed */
-  float *values;
   const struct stage *stage;
-  int stages;
-  bool squares;               /* the tails' sums of squares are wanted */
-  struct tail_lanes *tails;   /* one a stage: sums of |x| - excess_of above its bracket */
-  float *between;             /* what lies inside any bracket; room for all of it, and for WORD more */
-  int64_t found;              /* entries of it */
-  struct packing *candidates; /* entries above its key; room for all, and for WORD more */
+  int stages, lowest;       /* one or more; the number of the lowest */
+  int32_t survivors_key;    /* what the other stages and the candidates look at lies above it */
+  int32_t *indices;         /* survivors; room for the whole piece and WORD more */
+  float *values;
+  struct tail_lanes *tails; /* one a stage: sums of |x| - excess_of above its bracket */
+  float *between;           /* what lies inside any bracket; room for all of it, and for WORD more */
+  int64_t found;            /* entries of it */
 };
 
 /* What one sweep over a piece wants and finds. */
@@ -90,7 +91,7 @@ struct sweep {
   struct packing *pack; /* what lies above its key; zeroed is what lies above its zero_key. There must be room. */
   struct moment_lanes *moments;
   int sums;                  /* at least these are made; non-zeros are not counted */
-  struct division *division; /* NULL, or what is packed is divided further; then packed begins at 0 */
+  struct division *division; /* NULL: no stages */
 };
 
 /* The inner loops of one instruction set. */
@@ -122,7 +123,7 @@ struct kernels {
   int32_t (*max_key)(const float *x, int64_t n);
   void (*moments)(const float *x, int64_t n, struct moment_lanes *lanes);
   void (*moments_feedback)(const float *gradient, float *residual, int64_t n, struct moment_lanes *lanes);
-  /* residual += gradient, then sums and packs in the same pass; n is at most 8192 */
+  /* residual += gradient, then sums and packs in the same pass; n is at most SWEPT */
   void (*sweep)(const float *gradient, float *residual, int64_t n, struct sweep *sweep);
   /* sums over the elements with keys in (key, limit], key being that of the threshold */
   void (*tail)(const float *x, int64_t n, double threshold, int32_t key, int32_t limit, struct tail_lanes *lanes);

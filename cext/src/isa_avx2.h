@@ -20,6 +20,7 @@ typedef struct {
 } dvec;
 
 static inline vec v_load(const float *p) { return (vec){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+static inline vec v_zero(void) { return (vec){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 static inline void v_store(float *p, vec v) {
   _mm256_storeu_ps(p, v.a);
   _mm256_storeu_ps(p + 8, v.b);
@@ -35,6 +36,18 @@ static inline uint32_t v_greater(vec v, int32_t key) {
   uint32_t low = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.a, limit)));
   uint32_t high = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.b, limit)));
   return low | high << 8;
+}
+static inline uint32_t inside_or_above_half(__m256i key, int32_t low, int32_t high, int32_t above) {
+  const __m256i over_low = _mm256_cmpgt_epi32(key, _mm256_set1_epi32(low)),
+                over_high = _mm256_cmpgt_epi32(key, _mm256_set1_epi32(high)),
+                over = _mm256_cmpgt_epi32(key, _mm256_set1_epi32(above));
+  return (uint32_t)_mm256_movemask_ps(
+      _mm256_castsi256_ps(_mm256_or_si256(_mm256_xor_si256(over_low, over_high), over)));
+}
+/* keys in (low, high] or above `above`; low <= high */
+static inline uint32_t v_inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
+  ivec k = v_key(v);
+  return inside_or_above_half(k.a, low, high, above) | inside_or_above_half(k.b, low, high, above) << 8;
 }
 static inline void compress_half(__m256 v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
   __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)compress_table[mask]));
@@ -96,6 +109,13 @@ static inline ivec i_count_nonzero(ivec count, vec v) {
   ivec k = v_key(v);
   return (ivec){count_half(count.a, k.a), count_half(count.b, k.b)};
 }
+/* counts lanes with keys above `key` */
+static inline ivec i_count_above(ivec count, vec v, int32_t key) {
+  const __m256i limit = _mm256_set1_epi32(key);
+  ivec k = v_key(v);
+  return (ivec){_mm256_sub_epi32(count.a, _mm256_cmpgt_epi32(k.a, limit)),
+                _mm256_sub_epi32(count.b, _mm256_cmpgt_epi32(k.b, limit))};
+}
 static inline vec v_abs(vec v) {
   ivec k = v_key(v);
   return (vec){_mm256_castsi256_ps(k.a), _mm256_castsi256_ps(k.b)};
@@ -133,6 +153,11 @@ static inline float v_sum_halves(vec v) {
 static inline ivec i_zero(void) { return (ivec){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 static inline ivec i_add(ivec x, ivec y) { return (ivec){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 static inline ivec i_max(ivec x, ivec y) { return (ivec){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+/* A barrier to the compiler: it would put off additions of counts, and run out of registers. */
+static inline ivec i_now(ivec v) {
+  __asm__("" : "+x"(v.a), "+x"(v.b));
+  return v;
+}
 static inline void i_store(int32_t *p, ivec v) {
   _mm256_storeu_si256((__m256i *)p, v.a);
   _mm256_storeu_si256((__m256i *)(p + 8), v.b);

@@ -20,6 +20,7 @@ typedef struct {
 } dvec;
 
 static inline vec v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline vec v_zero(void) { return _mm512_setzero_ps(); }
 static inline void v_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline ivec v_key(vec v) { return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK)); }
@@ -28,6 +29,10 @@ static inline uint32_t v_greater(vec v, int32_t key) {
   /* In a general register from here on: GCC 12 spills the widened mask with 16 bits and reads it back with 32. */
   __asm__("" : "+r"(mask));
   return mask;
+}
+/* keys in (low, high] or above `above`; low <= high */
+static inline uint32_t v_inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
+  return (v_greater(v, low) & ~v_greater(v, high)) | v_greater(v, above);
 }
 /* Packs four blocks: the positions of the set bits, 16 at a time, choose among 64 lanes. One store for up to 16
  * entries, where packing block by block takes four that straddle cache lines. Writes whole registers; returns the
@@ -72,6 +77,11 @@ static inline ivec i_count_nonzero(ivec count, vec v) {
   __mmask16 mask = _mm512_test_epi32_mask(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK));
   return _mm512_mask_add_epi32(count, mask, count, _mm512_set1_epi32(1));
 }
+/* counts lanes with keys above `key` */
+static inline ivec i_count_above(ivec count, vec v, int32_t key) {
+  __mmask16 mask = _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
+  return _mm512_mask_add_epi32(count, mask, count, _mm512_set1_epi32(1));
+}
 static inline vec v_abs(vec v) { return _mm512_castsi512_ps(v_key(v)); }
 /* |v| - t where the key is above `key`, else 0 */
 static inline vec v_excess(vec v, int32_t key, float t) {
@@ -95,6 +105,7 @@ static inline float v_sum_halves(vec v) {
 static inline ivec i_zero(void) { return _mm512_setzero_si512(); }
 static inline ivec i_add(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
 static inline ivec i_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }
+static inline ivec i_now(ivec v) { return v; }
 static inline void i_store(int32_t *p, ivec v) { _mm512_storeu_si512(p, v); }
 
 static inline dvec d_load(const double *p) { return (dvec){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)}; }

@@ -25,6 +25,7 @@ static inline vec v_load(const float *p) {
   memcpy(&v, p, sizeof v);
   return v;
 }
+static inline vec v_zero(void) { return (vec){{0}}; }
 static inline void v_store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec v_add(vec a, vec b) {
   EACH_LANE a.lane[l] += b.lane[l];
@@ -41,6 +42,10 @@ static inline uint32_t v_greater(vec v, int32_t key) {
   uint32_t mask = 0;
   EACH_LANE mask |= (uint32_t)(k.lane[l] > key) << l;
   return mask;
+}
+/* keys in (low, high] or above `above`; low <= high */
+static inline uint32_t v_inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
+  return (v_greater(v, low) & ~v_greater(v, high)) | v_greater(v, above);
 }
 static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
   for (; mask; mask &= mask - 1) {
@@ -93,6 +98,12 @@ static inline ivec i_count_nonzero(ivec count, vec v) {
   EACH_LANE count.lane[l] += k.lane[l] > 0;
   return count;
 }
+/* counts lanes with keys above `key` */
+static inline ivec i_count_above(ivec count, vec v, int32_t key) {
+  ivec k = v_key(v);
+  EACH_LANE count.lane[l] += k.lane[l] > key;
+  return count;
+}
 static inline vec v_abs(vec v) {
   ivec k = v_key(v);
   memcpy(&v, &k, sizeof v);
@@ -139,6 +150,7 @@ static inline ivec i_max(ivec a, ivec b) {
   EACH_LANE a.lane[l] = a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l];
   return a;
 }
+static inline ivec i_now(ivec v) { return v; }
 static inline void i_store(int32_t *p, ivec v) { memcpy(p, &v, sizeof v); }
 
 static inline dvec d_load(const double *p) {

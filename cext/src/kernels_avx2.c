@@ -4,6 +4,7 @@
 
 #include "inner_moments.h"
 #include "inner_select.h"
+#include "inner_stages.h"
 #include "inner_sweep.h"
 #include "inner_table.h"
 #else

@@ -1,8 +1,8 @@
 """Leaves torch's compiler out of processes that never compile.
 
-The first optimizer that torch constructs imports torch._dynamo, and sympy with it, only to tell the compiler where not to
-look: as much processor time in every rank as `import torch` itself. Until someone asks for more than that, a stand-in
-answers; whoever does gets the real module.
+The first optimizer that torch constructs imports torch._dynamo, and sympy with it, only to tell the compiler where not
+to look: as much processor time in every rank as `import torch` itself. Until someone asks for more than that, a
+stand-in answers; whoever does gets the real module.
 """
 
 from __future__ import annotations
@@ -47,4 +47,4 @@ def _load() -> ModuleType:
 def leave_compiler_unloaded() -> None:
     """Before the first optimizer; does nothing where torch._dynamo is there already."""
     if NAME not in sys.modules:
-        sys.modules[NAME] = torch._dynamo = _NotLoaded(NAME)  # type: ignore[attr-defined]
+        sys.modules[NAME] = torch._dynamo = _NotLoaded(NAME)
