@@ -3,7 +3,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, MANY = 24 /* survivors: more than one in so many; measured */ };
 
 int64_t collect_workspace_bytes(int64_t n) {
   return (n + TILE - 1) / TILE * (int64_t)sizeof(struct tile_sums) + ALIGNMENT;
@@ -27,6 +27,7 @@ struct local {
   float values[SUB_TILE + WORD];
   float between[2 * SUB_TILE + WORD];
   int64_t found;
+  bool dense; /* expect many survivors */
 };
 
 static void flush_between(struct collector *c, struct local *local) {
@@ -43,8 +44,10 @@ static void collect_sub_tile(const struct kernels *kernels, const struct selecti
   struct tile_sums *sums = &c->tiles[at / TILE];
   struct division division = {.stage = c->stage,
                               .stages = c->stages,
-                              .lowest = c->lowest,
+                              .low = c->low,
+                              .second = c->second,
                               .survivors_key = c->survivors_key,
+                              .dense = local->dense,
                               .indices = local->indices,
                               .values = local->values,
                               .tails = sums->tails,
@@ -57,6 +60,7 @@ static void collect_sub_tile(const struct kernels *kernels, const struct selecti
   kernels->sweep(s->gradient + at, s->x + at, n, &sweep);
   p->dense = (p->packed - before) * 256 > n;
   local->found = division.found;
+  local->dense = division.survivors * MANY > n;
 }
 
 int64_t collect_piece(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t end,
@@ -64,6 +68,7 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *s, 
   struct collector *c = s->collector;
   struct local local;
   local.found = 0;
+  local.dense = true;
   for (; at < end && p->packed + SUB_TILE + WORD <= p->room; at += SUB_TILE) {
     struct tile_sums *sums = &c->tiles[at / TILE];
     if (at % TILE == 0)
@@ -84,18 +89,34 @@ static void move_tail(struct tail_sums *tail, double by) {
   tail->sum += (double)tail->count * by;
 }
 
+/* The lowest stage from key `from` on; -1 if there is none. */
+static int lowest_stage(const struct collector *c, int32_t from) {
+  int lowest = -1;
+  for (int m = 0; m < c->stages; m++)
+    if (c->stage[m].low_key >= from && (lowest < 0 || c->stage[m].low_key < c->stage[lowest].low_key))
+      lowest = m;
+  return lowest;
+}
+
+/* Which stages every element is held against, and what the others and the candidates look at. */
+static void choose_stages(struct collector *c, int32_t candidates_key) {
+  c->survivors_key = candidates_key;
+  if (c->stages == 0)
+    return;
+  c->low = lowest_stage(c, INT32_MIN);
+  /* Beside more sums than that of |x| a second stage would no longer hide behind memory. */
+  c->second = c->sums & ~SUM_ABS ? -1 : lowest_stage(c, c->stage[c->low].high_key);
+  for (int m = 0; m < c->stages; m++)
+    if (m != c->low && m != c->second)
+      c->survivors_key = c->stage[m].low_key < c->survivors_key ? c->stage[m].low_key : c->survivors_key;
+}
+
 struct collected collect(struct selection *selection, struct collector *c, const struct payload *payload, int threads) {
   struct collected result = {.candidates = 0};
   struct moments_total total = {.max_key = 0};
   c->tiles = (struct tile_sums *)(((uintptr_t)c->tiles + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1));
   selection->collector = c;
-  c->lowest = 0;
-  for (int m = 1; m < c->stages; m++)
-    c->lowest = c->stage[m].low_key < c->stage[c->lowest].low_key ? m : c->lowest;
-  c->survivors_key = selection->key;
-  for (int m = 0; m < c->stages; m++)
-    if (m != c->lowest)
-      c->survivors_key = c->stage[m].low_key < c->survivors_key ? c->stage[m].low_key : c->survivors_key;
+  choose_stages(c, selection->key);
   result.candidates = run_selection(selection, payload, NULL, threads);
   for (int64_t t = 0; t < (selection->n + TILE - 1) / TILE; t++) {
     add_moments(&total, &c->tiles[t].moments);

@@ -6,7 +6,7 @@
 #include "moments.h"
 #include "select.h"
 
-enum { MAX_STAGES = 16, SUB_TILE = 2048 };
+enum { MAX_STAGES = 16, SUB_TILE = SWEPT };
 
 /* Sums of one tile, in lanes; tile after tile they are added up, so threads do not change a bit. */
 struct tile_sums {
@@ -22,7 +22,7 @@ struct collector {
   int64_t capacity;
   _Atomic int64_t found;   /* beyond capacity: too many, and not all were kept */
   struct tile_sums *tiles; /* one a tile */
-  int lowest;              /* stage */
+  int low, second;         /* the lowest stage; the one above it, or -1 */
   int32_t survivors_key;   /* the other stages and the candidates look at what is above it */
 };
 

@@ -73,14 +73,18 @@ struct stage {
   float excess_of;
 };
 
-/* The brackets of stages, which are disjoint. The lowest stage keeps so many elements (SIDCo: a quarter) that each is
- * held against it where it lies; what is inside its bracket or above survivors_key is packed for the others. */
+/* The brackets of stages, which are disjoint. The lowest keep so many elements (SIDCo: a quarter, a sixteenth) that
+ * each element is held against them where it lies; what is inside their brackets or above survivors_key is packed for
+ * the others. */
 struct division {
   const struct stage *stage;
-  int stages, lowest;       /* one or more; the number of the lowest */
-  int32_t survivors_key;    /* what the other stages and the candidates look at lies above it */
-  int32_t *indices;         /* survivors; room for the whole piece and WORD more */
+  int stages;            /* one or more, */
+  int low, second;       /* the lowest; the one above it, or -1 if only the lowest is every element's */
+  int32_t survivors_key; /* what the other stages and the candidates look at lies above it */
+  bool dense;            /* expect many survivors */
+  int32_t *indices;      /* survivors; room for the whole piece and WORD more */
   float *values;
+  int64_t survivors;        /* how many were found */
   struct tail_lanes *tails; /* one a stage: sums of |x| - excess_of above its bracket */
   float *between;           /* what lies inside any bracket; room for all of it, and for WORD more */
   int64_t found;            /* entries of it */

@@ -38,14 +38,13 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
 }
 
 INLINE void sweep_sums(const float *gradient, float *x, int64_t n, struct sweep *s, int what) {
-  if (s->division)
-    sweep_stages(gradient, x, n, s, what);
-  else
-    s->pack->dense ? sweep_loop(gradient, x, n, s, what, true) : sweep_loop(gradient, x, n, s, what, false);
+  s->pack->dense ? sweep_loop(gradient, x, n, s, what, true) : sweep_loop(gradient, x, n, s, what, false);
 }
 
 /* A variant for each method, so that what is not wanted costs nothing. At most SWEPT elements. */
 static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
+  if (s->division)
+    return sweep_stages(gradient, x, n, s);
   switch (s->sums) {
   case 0: /* DGC */
     return sweep_sums(gradient, x, n, s, 0);

@@ -37,17 +37,30 @@ static inline uint32_t v_greater(vec v, int32_t key) {
   uint32_t high = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(k.b, limit)));
   return low | high << 8;
 }
-static inline uint32_t inside_or_above_half(__m256i key, int32_t low, int32_t high, int32_t above) {
-  const __m256i over_low = _mm256_cmpgt_epi32(key, _mm256_set1_epi32(low)),
-                over_high = _mm256_cmpgt_epi32(key, _mm256_set1_epi32(high)),
-                over = _mm256_cmpgt_epi32(key, _mm256_set1_epi32(above));
-  return (uint32_t)_mm256_movemask_ps(
-      _mm256_castsi256_ps(_mm256_or_si256(_mm256_xor_si256(over_low, over_high), over)));
+static inline __m256i inside_half(__m256i key, int32_t low, int32_t high) {
+  return _mm256_xor_si256(_mm256_cmpgt_epi32(key, _mm256_set1_epi32(low)),
+                          _mm256_cmpgt_epi32(key, _mm256_set1_epi32(high)));
+}
+static inline __m256i above_half(__m256i key, int32_t above) {
+  return _mm256_cmpgt_epi32(key, _mm256_set1_epi32(above));
+}
+static inline uint32_t mask_of(__m256i a, __m256i b) {
+  return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(a)) | (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(b))
+                                                                    << 8;
 }
 /* keys in (low, high] or above `above`; low <= high */
 static inline uint32_t v_inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
   ivec k = v_key(v);
-  return inside_or_above_half(k.a, low, high, above) | inside_or_above_half(k.b, low, high, above) << 8;
+  return mask_of(_mm256_or_si256(inside_half(k.a, low, high), above_half(k.a, above)),
+                 _mm256_or_si256(inside_half(k.b, low, high), above_half(k.b, above)));
+}
+/* keys in (low, high], in (low2, high2], which do not overlap, or above `above` */
+static inline uint32_t v_inside_two_or_above(vec v, int32_t low, int32_t high, int32_t low2, int32_t high2,
+                                             int32_t above) {
+  ivec k = v_key(v);
+  __m256i a = _mm256_xor_si256(inside_half(k.a, low, high), inside_half(k.a, low2, high2));
+  __m256i b = _mm256_xor_si256(inside_half(k.b, low, high), inside_half(k.b, low2, high2));
+  return mask_of(_mm256_or_si256(a, above_half(k.a, above)), _mm256_or_si256(b, above_half(k.b, above)));
 }
 static inline void compress_half(__m256 v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
   __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)compress_table[mask]));

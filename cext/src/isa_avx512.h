@@ -34,6 +34,11 @@ static inline uint32_t v_greater(vec v, int32_t key) {
 static inline uint32_t v_inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
   return (v_greater(v, low) & ~v_greater(v, high)) | v_greater(v, above);
 }
+/* keys in (low, high], in (low2, high2], which do not overlap, or above `above` */
+static inline uint32_t v_inside_two_or_above(vec v, int32_t low, int32_t high, int32_t low2, int32_t high2,
+                                             int32_t above) {
+  return v_inside_or_above(v, low, high, above) | v_inside_or_above(v, low2, high2, INT32_MAX);
+}
 /* Packs four blocks: the positions of the set bits, 16 at a time, choose among 64 lanes. One store for up to 16
  * entries, where packing block by block takes four that straddle cache lines. Writes whole registers; returns the
  * entries. */

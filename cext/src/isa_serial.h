@@ -47,6 +47,11 @@ static inline uint32_t v_greater(vec v, int32_t key) {
 static inline uint32_t v_inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
   return (v_greater(v, low) & ~v_greater(v, high)) | v_greater(v, above);
 }
+/* keys in (low, high], in (low2, high2], which do not overlap, or above `above` */
+static inline uint32_t v_inside_two_or_above(vec v, int32_t low, int32_t high, int32_t low2, int32_t high2,
+                                             int32_t above) {
+  return v_inside_or_above(v, low, high, above) | v_inside_or_above(v, low2, high2, INT32_MAX);
+}
 static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
   for (; mask; mask &= mask - 1) {
     int l = __builtin_ctz(mask);
