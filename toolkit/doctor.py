@@ -101,6 +101,13 @@ def end_job(process: subprocess.Popen[str], grace_s: float = 10.0) -> None:
         process.communicate()
 
 
+def error_line(err: str) -> str:
+    """The line of a job's errors that says most: a rank that is ended while it writes leaves its own cut short."""
+    errors = [line.strip() for line in err.splitlines() if "Error" in line]
+    told = [line for line in errors if "Error: " in line]
+    return (told or errors or [last_lines(err)])[-1]
+
+
 def run_ranks(ranks: int, program: str, timeout_s: float = MPI_TIMEOUT_S) -> str:
     """Run `program` on `ranks` ranks and return its output; RuntimeError where it fails or takes too long."""
     process = subprocess.Popen(
@@ -117,10 +124,7 @@ def run_ranks(ranks: int, program: str, timeout_s: float = MPI_TIMEOUT_S) -> str
         end_job(process)
         raise RuntimeError(f"no answer in {timeout_s:.0f} s from {ranks} ranks") from None
     if process.returncode != 0:
-        errors = [line for line in err.splitlines() if "Error" in line]
-        raise RuntimeError(
-            f"mpirun ended with {process.returncode}: {errors[-1].strip() if errors else last_lines(err)}"
-        )
+        raise RuntimeError(f"mpirun ended with {process.returncode}: {error_line(err)}")
     return out.strip()
 
 

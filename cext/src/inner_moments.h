@@ -87,6 +87,22 @@ INLINE void sum_block(struct sums *sums, vec v, int what) {
   }
 }
 
+#if !SPECIALIZED
+/* What a sweep makes that is asked for these sums: a combination of a method, or all of them. */
+static int variant_of(int sums) {
+  switch (sums) {
+  case 0:
+  case SUM_ABS:
+  case SUM_X | SUM_SQUARES:
+  case SUM_ABS | SUM_SQUARES:
+  case SUM_ABS | SUM_SQUARES | SUM_LOGS:
+    return sums;
+  default:
+    return SUM_ALL;
+  }
+}
+#endif
+
 /* `what` is one of the combinations that `sweep` knows. */
 INLINE void sum_word(struct sums *sums, const vec block[4], int what) {
   if (what == SUM_ABS) {

@@ -213,6 +213,7 @@ INLINE void sweep_stages_loop(const float *gradient, float *x, int64_t n, struct
   divide(s, x, squares, !dense);
 }
 
+#if SPECIALIZED
 /* Each variant a function of its own: in one large function the compiler loses sight of what is in registers. */
 #define VARIANT(name, what, two, dense)                                                                                \
   static __attribute__((noinline)) void name(const float *gradient, float *x, int64_t n, struct sweep *s) {            \
@@ -254,3 +255,9 @@ static void sweep_stages(const float *gradient, float *x, int64_t n, struct swee
     CHOOSE(stages_all);
   }
 }
+#else
+static void sweep_stages(const float *gradient, float *x, int64_t n, struct sweep *s) {
+  const int what = variant_of(s->sums);
+  sweep_stages_loop(gradient, x, n, s, what, s->division->second >= 0 && !(what & ~SUM_ABS), s->division->dense);
+}
+#endif

@@ -37,26 +37,35 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
   fold_mantissas(s->moments);
 }
 
+#if SPECIALIZED
 INLINE void sweep_sums(const float *gradient, float *x, int64_t n, struct sweep *s, int what) {
   s->pack->dense ? sweep_loop(gradient, x, n, s, what, true) : sweep_loop(gradient, x, n, s, what, false);
 }
 
-/* A variant for each method, so that what is not wanted costs nothing. At most SWEPT elements. */
-static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
-  if (s->division)
-    return sweep_stages(gradient, x, n, s);
+/* A variant for each method, so that what is not wanted costs nothing. */
+static void sweep_all(const float *gradient, float *x, int64_t n, struct sweep *s) {
   switch (s->sums) {
   case 0: /* DGC */
     return sweep_sums(gradient, x, n, s, 0);
-  case SUM_ABS: /* RedSync, SIDCo-E */
+  case SUM_ABS: /* RedSync */
     return sweep_sums(gradient, x, n, s, SUM_ABS);
   case SUM_X | SUM_SQUARES: /* GaussianK */
     return sweep_sums(gradient, x, n, s, SUM_X | SUM_SQUARES);
-  case SUM_ABS | SUM_SQUARES: /* SIDCo-P */
+  case SUM_ABS | SUM_SQUARES: /* SIDCo-P of one stage */
     return sweep_sums(gradient, x, n, s, SUM_ABS | SUM_SQUARES);
-  case SUM_ABS | SUM_SQUARES | SUM_LOGS: /* SIDCo-GP */
+  case SUM_ABS | SUM_SQUARES | SUM_LOGS: /* SIDCo-GP of one stage */
     return sweep_sums(gradient, x, n, s, SUM_ABS | SUM_SQUARES | SUM_LOGS);
   default:
     return sweep_sums(gradient, x, n, s, SUM_ALL);
   }
+}
+#else
+static void sweep_all(const float *gradient, float *x, int64_t n, struct sweep *s) {
+  sweep_loop(gradient, x, n, s, variant_of(s->sums), s->pack->dense);
+}
+#endif
+
+/* At most SWEPT elements. */
+static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
+  s->division ? sweep_stages(gradient, x, n, s) : sweep_all(gradient, x, n, s);
 }

@@ -6,6 +6,7 @@
 #include "compress_table.h"
 #include <immintrin.h>
 
+#define SPECIALIZED 1 /* loops are compiled once a method */
 #define ISA_NAME "avx2"
 #define ISA_KERNELS kernels_avx2
 

@@ -5,6 +5,7 @@
 #include "common.h"
 #include <immintrin.h>
 
+#define SPECIALIZED 1 /* loops are compiled once a method */
 #define ISA_NAME "avx512"
 #define ISA_KERNELS kernels_avx512
 

@@ -5,6 +5,7 @@
 
 #include "common.h"
 
+#define SPECIALIZED 0 /* one loop for all methods: it compiles in seconds, and this level is not for speed */
 #define ISA_NAME "serial"
 #define ISA_KERNELS kernels_serial
 

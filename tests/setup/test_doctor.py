@@ -8,7 +8,7 @@ import os
 import psutil
 import pytest
 
-from toolkit.doctor import CHECKS, Absent, Check, doctor, last_lines, run_ranks
+from toolkit.doctor import CHECKS, Absent, Check, doctor, error_line, last_lines, run_ranks
 
 
 def fine() -> str:
@@ -67,6 +67,12 @@ def test_last_lines_leaves_out_the_frames_of_mpirun():
 def test_a_failing_rank_is_reported_by_its_error():
     with pytest.raises(RuntimeError, match="KeyError: 'lost'"):
         run_ranks(2, "raise KeyError('lost')")
+
+
+def test_a_line_that_was_cut_short_is_not_the_one_reported():
+    assert error_line("Traceback\nKeyError: 'lost'\n  raise\nKeyError\n") == "KeyError: 'lost'"
+    assert error_line("KeyError\nmpirun noticed\n") == "KeyError"
+    assert error_line("mpirun: no slots\n") == "mpirun: no slots"
 
 
 @pytest.mark.parallel
