@@ -173,9 +173,9 @@ def check_cext() -> str:
 
 def check_data() -> str:
     """The data sets that are in every install load."""
-    from sklearn.datasets import load_digits
+    from toolkit.data import digits
 
-    pictures = load_digits().images
+    pictures, _ = digits.read()
     sources = list(Path(os.__file__).parent.glob("*.py"))
     if pictures.shape != (1797, 8, 8):
         raise RuntimeError(f"digits: expected 1797 pictures of 8x8, got an array of shape {pictures.shape}")

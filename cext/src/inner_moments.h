@@ -63,6 +63,13 @@ INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int6
   }
 }
 
+/* The 16 elements at `at` of gradient + x, and those to come asked for early. */
+INLINE vec add_ahead(const float *gradient, const float *x, int64_t at) {
+  __builtin_prefetch(x + at + AHEAD, 1);
+  __builtin_prefetch(gradient + at + AHEAD);
+  return v_add(v_load(x + at), v_load(gradient + at));
+}
+
 INLINE vec v_tree(const vec block[4]) { return v_add(v_add(block[0], block[1]), v_add(block[2], block[3])); }
 
 INLINE void sum_block(struct sums *sums, vec v, int what) {

@@ -2,8 +2,8 @@
  *
  * First every element is added, summed, and held against the brackets of the lowest stages: work that hides behind
  * memory. Few go on to the others, as a rule, and which ones is kept as a bit each; they are packed from a piece that
- * is still in the first-level cache, without a branch that depends on them, and divided 64 at a time. Where many go on,
- * they are packed at once.
+ * is still in the cache, without a branch that depends on them, and divided 64 at a time. Where many go on, they are
+ * packed at once.
  */
 #include "common.h"
 
@@ -156,9 +156,7 @@ INLINE void sweep_stages_loop(const float *gradient, float *x, int64_t n, struct
     uint32_t mask[WORD / LANES];
     for (int b = 0; b < WORD / LANES; b++) {
       const int64_t at = i + b * LANES;
-      __builtin_prefetch(x + at + AHEAD, 1);
-      __builtin_prefetch(gradient + at + AHEAD);
-      block[b] = v_add(v_load(x + at), v_load(gradient + at));
+      block[b] = add_ahead(gradient, x, at);
       v_store(x + at, dense ? v_zero_above(block[b], zero_key) : block[b]);
       mask[b] = two ? v_inside_two_or_above(block[b], low.low_key, low.high_key, second.low_key, second.high_key, key)
                     : v_inside_or_above(block[b], low.low_key, low.high_key, key);
@@ -221,10 +219,7 @@ INLINE void sweep_stages_loop(const float *gradient, float *x, int64_t n, struct
   }
 #define VARIANTS(name, what) VARIANT(name, what, false, false) VARIANT(name##_dense, what, false, true)
 
-VARIANTS(stages_alone, 0)
 VARIANTS(stages_abs, SUM_ABS)
-VARIANT(two_stages_alone, 0, true, false)
-VARIANT(two_stages_alone_dense, 0, true, true)
 VARIANT(two_stages_abs, SUM_ABS, true, false)
 VARIANT(two_stages_abs_dense, SUM_ABS, true, true)
 VARIANTS(stages_x_squares, SUM_X | SUM_SQUARES)
@@ -237,10 +232,7 @@ VARIANTS(stages_all, SUM_ALL)
 static void sweep_stages(const float *gradient, float *x, int64_t n, struct sweep *s) {
   const bool two = s->division->second >= 0;
   switch (s->sums) {
-  case 0:
-    if (two)
-      CHOOSE(two_stages_alone);
-    CHOOSE(stages_alone);
+  case 0: /* no method */
   case SUM_ABS:
     if (two)
       CHOOSE(two_stages_abs);
@@ -257,7 +249,6 @@ static void sweep_stages(const float *gradient, float *x, int64_t n, struct swee
 }
 #else
 static void sweep_stages(const float *gradient, float *x, int64_t n, struct sweep *s) {
-  const int what = variant_of(s->sums);
-  sweep_stages_loop(gradient, x, n, s, what, s->division->second >= 0 && !(what & ~SUM_ABS), s->division->dense);
+  sweep_stages_loop(gradient, x, n, s, variant_of(s->sums), s->division->second >= 0, s->division->dense);
 }
 #endif

@@ -17,9 +17,7 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
     uint32_t mask[WORD / LANES];
     for (int b = 0; b < WORD / LANES; b++) {
       const int64_t at = i + b * LANES;
-      __builtin_prefetch(x + at + AHEAD, 1);
-      __builtin_prefetch(gradient + at + AHEAD);
-      block[b] = v_add(v_load(x + at), v_load(gradient + at));
+      block[b] = add_ahead(gradient, x, at);
       v_store(x + at, v_zero_above(block[b], zero_key));
       mask[b] = v_greater(block[b], key);
     }

@@ -54,10 +54,10 @@ def test_the_split_does_not_depend_on_the_experiment(load):
 @pytest.mark.parametrize("file", [digits.FILE, "elsewhere.csv.gz"])
 def test_they_are_scikit_learns_own_wherever_it_keeps_them(file, monkeypatch):
     monkeypatch.setattr(digits, "FILE", file)
-    for ours, theirs in zip(digits._read(), load_digits(return_X_y=True), strict=True):
+    for ours, theirs in zip(digits.read(), load_digits(return_X_y=True), strict=True):
         assert np.array_equal(ours.reshape(theirs.shape), theirs)
 
 
 def test_scikit_learn_itself_is_not_imported():
-    code = "import sys; from toolkit.data.digits import _read; _read(); print('sklearn' in sys.modules)"
+    code = "import sys; from toolkit.data.digits import read; read(); print('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"

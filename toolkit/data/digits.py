@@ -32,7 +32,7 @@ def stratified_split(labels: np.ndarray, share: float, seed: int) -> tuple[np.nd
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
-def _read() -> tuple[np.ndarray, np.ndarray]:
+def read() -> tuple[np.ndarray, np.ndarray]:
     """Pictures (1797, 8, 8) and their classes.
 
     From scikit-learn's file: importing scikit-learn as well takes every rank 1.7 s, almost as long as importing torch.
@@ -52,7 +52,7 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
 
 def load(section: DataSettings, seed: int) -> Task:
     """Digits as (1, 8, 8) pictures in [0, 1], standardised by the training part's mean and deviation."""
-    images, classes = _read()
+    images, classes = read()
     pixels = torch.from_numpy(images).float()[:, None] / LEVELS
     labels = torch.from_numpy(classes).long()
     train, test = (torch.from_numpy(part) for part in stratified_split(classes, TEST_SHARE, SPLIT_SEED))
