@@ -3,7 +3,7 @@
 #include <float.h>
 #include <math.h>
 
-enum { ALIGNMENT = 64, MANY = 24 /* survivors: more than one in so many; measured */ };
+enum { ALIGNMENT = 64 };
 
 int64_t collect_workspace_bytes(int64_t n) {
   return (n + TILE - 1) / TILE * (int64_t)sizeof(struct tile_sums) + ALIGNMENT;
@@ -27,7 +27,7 @@ struct local {
   float values[SUB_TILE + WORD];
   float between[2 * SUB_TILE + WORD];
   int64_t found;
-  bool dense; /* expect many survivors */
+  enum amount amount; /* of survivors that is expected */
 };
 
 static void flush_between(struct collector *c, struct local *local) {
@@ -47,7 +47,7 @@ static void collect_sub_tile(const struct kernels *kernels, const struct selecti
                               .low = c->low,
                               .second = c->second,
                               .survivors_key = c->survivors_key,
-                              .dense = local->dense,
+                              .amount = local->amount,
                               .indices = local->indices,
                               .values = local->values,
                               .tails = sums->tails,
@@ -58,9 +58,9 @@ static void collect_sub_tile(const struct kernels *kernels, const struct selecti
   const int64_t before = p->packed;
   p->base = at;
   kernels->sweep(s->gradient + at, s->x + at, n, &sweep);
-  p->dense = (p->packed - before) * 256 > n;
+  p->amount = amount_of(p->packed - before, n);
   local->found = division.found;
-  local->dense = division.survivors * MANY > n;
+  local->amount = amount_of(division.survivors, n);
 }
 
 int64_t collect_piece(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t end,
@@ -68,7 +68,7 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *s, 
   struct collector *c = s->collector;
   struct local local;
   local.found = 0;
-  local.dense = true;
+  local.amount = MUCH;
   for (; at < end && p->packed + SUB_TILE + WORD <= p->room; at += SUB_TILE) {
     struct tile_sums *sums = &c->tiles[at / TILE];
     if (at % TILE == 0)
@@ -105,7 +105,7 @@ static void choose_stages(struct collector *c, int32_t candidates_key) {
     return;
   c->low = lowest_stage(c, INT32_MIN);
   /* Beside more sums than that of |x| a second stage would no longer hide behind memory. */
-  c->second = c->sums & ~SUM_ABS ? -1 : lowest_stage(c, c->stage[c->low].high_key);
+  c->second = c->sums == SUM_ABS ? lowest_stage(c, c->stage[c->low].high_key) : -1;
   for (int m = 0; m < c->stages; m++)
     if (m != c->low && m != c->second)
       c->survivors_key = c->stage[m].low_key < c->survivors_key ? c->stage[m].low_key : c->survivors_key;

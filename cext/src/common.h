@@ -33,13 +33,23 @@ static inline int32_t key_of(float x) {
   return bits & KEY_MASK;
 }
 
+/* How much of a sweep is expected to go on, and so how it is packed: so many places of a word are noted at a time, or
+ * all its registers are compacted. */
+enum amount { FEW = 4, SOME = 8, MUCH = WORD };
+
+/* Limits measured: 2 and 5 elements a word. */
+static inline enum amount amount_of(int64_t going_on, int64_t n) {
+  return going_on * 32 < n ? FEW : going_on * 12 < n ? SOME : MUCH;
+}
+
 /* What to pack and where: entries go to indices[packed], values[packed] and on. Whole registers are written, so at
  * least 64 entries of room beyond those in use are needed to go on. */
 struct packing {
   int32_t key;      /* packed: above this */
   int32_t zero_key; /* zeroed: above this */
   int64_t base;     /* index of x[0] */
-  bool dense;       /* expect some entries in most words of 64 */
+  bool dense;       /* expect some entries in most words of 64; a sweep looks at amount instead */
+  enum amount amount;
   int32_t *indices;
   float *values;
   int64_t packed, room;
@@ -81,7 +91,7 @@ struct division {
   int stages;            /* one or more, */
   int low, second;       /* the lowest; the one above it, or -1 if only the lowest is every element's */
   int32_t survivors_key; /* what the other stages and the candidates look at lies above it */
-  bool dense;            /* expect many survivors */
+  enum amount amount;    /* of survivors that is expected */
   int32_t *indices;      /* survivors; room for the whole piece and WORD more */
   float *values;
   int64_t survivors;        /* how many were found */
@@ -106,7 +116,7 @@ struct kernels {
   int64_t (*pack)(const float *x, int64_t n, struct packing *pack);
   /* the same, and x becomes 0 above pack->zero_key */
   int64_t (*pack_zero)(float *x, int64_t n, struct packing *pack);
-  /* the same after residual += gradient */
+  /* The same after residual += gradient, in pieces: it goes on while there is room for SWEPT + WORD more. */
   int64_t (*pack_feedback)(const float *gradient, float *residual, int64_t n, struct packing *pack);
   /* Packs from n entries instead; where key and zero_key disagree, residual (unless NULL) is mended. */
   int64_t (*pack_entries)(const int32_t *indices, const float *values, int64_t n, float *residual,

@@ -1,15 +1,17 @@
 /* Sums of one chunk in 16 double lanes, the same numbers in the same order on every instruction set.
  *
- * sum of ln(|x| + 2.2e-16) is almost free: exponents are added up as integers, mantissas multiplied, and one logarithm
- * is taken at the end of the chunk. A square of a float is exact in double, so no ISA rounds it differently.
+ * sum of ln(|x| + 2.2e-16) is almost free: exponents are added up as integers, mantissas multiplied, four by four in
+ * float and those products in double, and one logarithm is taken at the end of the chunk: each four at most 2^-22 off,
+ * either way. A square of a float is exact in double, so no ISA rounds it differently.
  *
- * Where the sum of |x| is wanted alone (SIDCo-E, RedSync), the four blocks of a word are added up pairwise in float
- * first and widened once, for a quarter of the conversions: at most 2^-23 of the sum off, about 1e-10 over 25 M
- * elements, nothing where all are equal. Beside squares it stays exact: a variance is the difference of the two.
+ * Where the sum of |x| is wanted alone (SIDCo-E, RedSync), the four blocks of a word are added up in float first and
+ * widened once, for a quarter of the conversions: at most 3 * 2^-24 of the sum off, about 1e-10 over 25 M elements.
+ * Beside squares it stays exact: a variance is the difference of the two.
  */
 #include "common.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8") /* what is in registers must have a name */
 
 /* A lane's product of mantissas in [1, 2) stays below 2^512 for 512 blocks, then is folded back into [1, 2). */
 enum { FOLD_BLOCKS = 512, EXPONENT_BIAS = 127 };
@@ -26,33 +28,46 @@ static void fold_mantissas(struct moment_lanes *lanes) {
   }
 }
 
-/* Sums in registers, over at most FOLD_BLOCKS whole blocks. */
+/* Blocks of 16 lanes are summed register by register: the first VEC lanes of a few blocks, then the next, each added to
+ * the lanes' sums at once. So all that is under way stays in registers, and no addition waits for the one before. */
+enum { PARTS = LANES / VEC };
+
+/* Sums of one part's lanes over a few blocks. */
 struct sums {
-  dvec sum, sum_abs, sum_squares, mantissa;
+  dvec sum, sum_abs, sum_squares;
+  vec magnitudes, mantissa; /* mantissa: product of at most four in [1, 2) */
+};
+
+/* What does not depend on the order, over all parts; at most FOLD_BLOCKS blocks. */
+struct counts {
   ivec exponent, largest, nonzero; /* exponents with their bias */
 };
 
-static struct sums open_sums(const struct moment_lanes *lanes) {
-  return (struct sums){.sum = d_load(lanes->sum),
-                       .sum_abs = d_load(lanes->sum_abs),
-                       .sum_squares = d_load(lanes->sum_squares),
-                       .mantissa = d_load(lanes->mantissa),
-                       .exponent = i_zero(),
-                       .largest = i_zero(),
-                       .nonzero = i_zero()};
+INLINE struct sums no_sums(void) { return (struct sums){d_zero(), d_zero(), d_zero(), v_zero(), v_set(1.0f)}; }
+
+INLINE void d_add_to(double *sum, dvec d) { d_store(sum, d_add(d_load(sum), d)); }
+
+INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int part, int what) {
+  const int at = part * VEC;
+  if (what & SUM_X)
+    d_add_to(lanes->sum + at, sums->sum);
+  if (what & SUM_ABS)
+    d_add_to(lanes->sum_abs + at, what == SUM_ABS ? d_widen(sums->magnitudes) : sums->sum_abs);
+  if (what & SUM_SQUARES)
+    d_add_to(lanes->sum_squares + at, sums->sum_squares);
+  if (what & SUM_LOGS)
+    d_store(lanes->mantissa + at, d_mul(d_load(lanes->mantissa + at), d_widen(sums->mantissa)));
 }
 
+INLINE struct counts no_counts(void) { return (struct counts){i_zero(), i_zero(), i_zero()}; }
+
 /* blocks: as many as were summed, for the exponents' bias */
-INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int64_t blocks, int what) {
-  int32_t exponents[LANES], keys[LANES], nonzeros[LANES];
-  d_store(lanes->sum, sums->sum);
-  d_store(lanes->sum_abs, sums->sum_abs);
-  d_store(lanes->sum_squares, sums->sum_squares);
-  d_store(lanes->mantissa, sums->mantissa);
-  i_store(exponents, sums->exponent);
-  i_store(keys, sums->largest);
-  i_store(nonzeros, sums->nonzero);
-  for (int l = 0; l < LANES; l++) {
+INLINE void close_counts(const struct counts *counts, struct moment_lanes *lanes, int64_t blocks, int what) {
+  int32_t exponents[VEC], keys[VEC], nonzeros[VEC];
+  i_store(exponents, counts->exponent);
+  i_store(keys, counts->largest);
+  i_store(nonzeros, counts->nonzero);
+  for (int l = 0; l < VEC; l++) {
     lanes->exponent += exponents[l];
     lanes->nonzero += nonzeros[l];
     lanes->max_key = keys[l] > lanes->max_key ? keys[l] : lanes->max_key;
@@ -63,34 +78,33 @@ INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int6
   }
 }
 
-/* The 16 elements at `at` of gradient + x, and those to come asked for early. */
-INLINE vec add_ahead(const float *gradient, const float *x, int64_t at) {
-  __builtin_prefetch(x + at + AHEAD, 1);
-  __builtin_prefetch(gradient + at + AHEAD);
+/* One register of gradient + x; the first of a block asks early for what comes later. */
+INLINE vec add_ahead(const float *gradient, const float *x, int64_t at, bool first) {
+  if (first) {
+    __builtin_prefetch(x + at + AHEAD, 1);
+    __builtin_prefetch(gradient + at + AHEAD);
+  }
   return v_add(v_load(x + at), v_load(gradient + at));
 }
 
-INLINE vec v_tree(const vec block[4]) { return v_add(v_add(block[0], block[1]), v_add(block[2], block[3])); }
-
-INLINE void sum_block(struct sums *sums, vec v, int what) {
-  vec magnitude = v_abs(v);
-  sums->largest = i_max(sums->largest, v_key(v));
-  if (what & SUM_X) {
-    dvec wide = d_widen(v);
-    sums->sum = d_add(sums->sum, wide);
-    if ((what & SUM_SQUARES) && !(what & SUM_ABS))
-      sums->sum_squares = d_add_exact_square(sums->sum_squares, wide);
-  }
-  if (what & SUM_ABS) {
-    dvec wide = d_widen(magnitude);
-    sums->sum_abs = d_add(sums->sum_abs, wide);
+INLINE void sum_vec(struct sums *sums, struct counts *counts, vec v, int what) {
+  const vec magnitude = v_abs(v);
+  counts->largest = i_max(counts->largest, v_key(v));
+  if (what == SUM_ABS)
+    sums->magnitudes = v_add(sums->magnitudes, magnitude);
+  else if (what & (SUM_X | SUM_ABS)) {
+    const dvec wide = d_widen(v), wide_abs = d_abs(wide);
+    if (what & SUM_X)
+      sums->sum = d_add(sums->sum, wide);
+    if (what & SUM_ABS)
+      sums->sum_abs = d_add(sums->sum_abs, wide_abs);
     if (what & SUM_SQUARES)
       sums->sum_squares = d_add_exact_square(sums->sum_squares, wide);
   }
   if (what & SUM_LOGS) {
-    vec shifted = v_plus(magnitude, LOG_EPSILON);
-    sums->exponent = i_add(sums->exponent, v_exponent(shifted));
-    sums->mantissa = d_mul(sums->mantissa, d_widen(v_mantissa(shifted)));
+    const vec shifted = v_plus(magnitude, LOG_EPSILON);
+    counts->exponent = i_add(counts->exponent, v_exponent(shifted));
+    sums->mantissa = v_mul(sums->mantissa, v_mantissa(shifted));
   }
 }
 
@@ -110,35 +124,38 @@ static int variant_of(int sums) {
 }
 #endif
 
-/* `what` is one of the combinations that `sweep` knows. */
-INLINE void sum_word(struct sums *sums, const vec block[4], int what) {
-  if (what == SUM_ABS) {
-    vec magnitude[4];
-    for (int b = 0; b < 4; b++) {
-      magnitude[b] = v_abs(block[b]);
-      sums->largest = i_max(sums->largest, v_key(block[b]));
+/* A few whole blocks from `at` on; with a residual, r += g first. */
+INLINE void moment_group(const float *gradient, float *x, int64_t at, int blocks, struct moment_lanes *lanes,
+                         struct counts *counts, bool feedback) {
+  UNROLL for (int part = 0; part < PARTS; part++) {
+    struct sums sums = no_sums();
+    UNROLL for (int b = 0; b < blocks; b++) {
+      const int64_t i = at + b * LANES + part * VEC;
+      if (part == 0)
+        __builtin_prefetch(x + i + AHEAD, feedback);
+      vec v = v_load(x + i);
+      if (feedback) {
+        if (part == 0)
+          __builtin_prefetch(gradient + i + AHEAD);
+        v = v_add(v, v_load(gradient + i));
+        v_store(x + i, v);
+      }
+      counts->nonzero = i_count_above(counts->nonzero, v, 0);
+      sum_vec(&sums, counts, v, SUM_ALL);
     }
-    sums->sum_abs = d_add(sums->sum_abs, d_widen(v_tree(magnitude)));
-  } else
-    for (int b = 0; b < 4; b++)
-      sum_block(sums, block[b], what);
+    close_sums(&sums, lanes, part, SUM_ALL);
+  }
 }
 
-/* Up to FOLD_BLOCKS whole blocks; with a residual, r += g first. */
+/* Up to FOLD_BLOCKS whole blocks. */
 INLINE void moment_blocks(const float *gradient, float *x, int64_t blocks, struct moment_lanes *lanes, bool feedback) {
-  struct sums sums = open_sums(lanes);
-  for (int64_t i = 0; i < blocks * LANES; i += LANES) {
-    __builtin_prefetch(x + i + AHEAD, feedback);
-    vec v = v_load(x + i);
-    if (feedback) {
-      __builtin_prefetch(gradient + i + AHEAD);
-      v = v_add(v, v_load(gradient + i));
-      v_store(x + i, v);
-    }
-    sums.nonzero = i_count_nonzero(sums.nonzero, v);
-    sum_block(&sums, v, SUM_ALL);
-  }
-  close_sums(&sums, lanes, blocks, SUM_ALL);
+  struct counts counts = no_counts();
+  int64_t i = 0;
+  for (; i + WORD <= blocks * LANES; i += WORD)
+    moment_group(gradient, x, i, WORD / LANES, lanes, &counts, feedback);
+  for (; i < blocks * LANES; i += LANES)
+    moment_group(gradient, x, i, 1, lanes, &counts, feedback);
+  close_counts(&counts, lanes, blocks, SUM_ALL);
 }
 
 static void moment_one(float x, int lane, struct moment_lanes *lanes) {
@@ -154,17 +171,20 @@ static void moment_one(float x, int lane, struct moment_lanes *lanes) {
   lanes->mantissa[lane] *= (double)mantissa;
 }
 
+/* All that is under way is the thread's own: neighbouring lanes may be another one's, and share a cache line. */
 INLINE void moment_chunk(const float *gradient, float *x, int64_t n, struct moment_lanes *lanes, bool feedback) {
   const int64_t blocks = n / LANES;
+  struct moment_lanes own = *lanes;
   for (int64_t b = 0; b < blocks; b += FOLD_BLOCKS)
-    moment_blocks(feedback ? gradient + b * LANES : NULL, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), lanes,
+    moment_blocks(feedback ? gradient + b * LANES : NULL, x + b * LANES, min64(FOLD_BLOCKS, blocks - b), &own,
                   feedback);
   for (int64_t i = blocks * LANES; i < n; i++) {
     if (feedback)
       x[i] += gradient[i];
-    moment_one(x[i], (int)(i % LANES), lanes);
+    moment_one(x[i], (int)(i % LANES), &own);
   }
-  fold_mantissas(lanes);
+  fold_mantissas(&own);
+  *lanes = own;
 }
 
 static void moments(const float *x, int64_t n, struct moment_lanes *lanes) {
@@ -177,14 +197,21 @@ static void moments_feedback(const float *gradient, float *residual, int64_t n, 
 
 INLINE void score_loop(const float *gradient, float *x, int64_t blocks, float *scores, bool feedback) {
   for (int64_t b = 0; b < blocks; b++) {
-    __builtin_prefetch(x + b * LANES + AHEAD, feedback);
-    vec v = v_load(x + b * LANES);
-    if (feedback) {
-      __builtin_prefetch(gradient + b * LANES + AHEAD);
-      v = v_add(v, v_load(gradient + b * LANES));
-      v_store(x + b * LANES, v);
+    vec magnitudes[PARTS];
+    UNROLL for (int part = 0; part < PARTS; part++) {
+      const int64_t i = b * LANES + part * VEC;
+      if (part == 0)
+        __builtin_prefetch(x + i + AHEAD, feedback);
+      vec v = v_load(x + i);
+      if (feedback) {
+        if (part == 0)
+          __builtin_prefetch(gradient + i + AHEAD);
+        v = v_add(v, v_load(gradient + i));
+        v_store(x + i, v);
+      }
+      magnitudes[part] = v_abs(v);
     }
-    scores[b] = v_sum_halves(v_abs(v));
+    scores[b] = v_sum_halves(magnitudes);
   }
 }
 
@@ -193,17 +220,21 @@ static void block_scores(const float *gradient, float *x, int64_t blocks, float 
 }
 
 static int32_t max_key(const float *x, int64_t n) {
-  ivec largest[4] = {i_zero(), i_zero(), i_zero(), i_zero()};
+  ivec largest[WORD / VEC];
   int64_t i = 0;
-  for (; i + WORD <= n; i += WORD)
-    for (int b = 0; b < 4; b++) {
-      __builtin_prefetch(x + i + b * LANES + AHEAD);
-      largest[b] = i_max(largest[b], v_key(v_load(x + i + b * LANES)));
-    }
-  largest[0] = i_max(i_max(largest[0], largest[1]), i_max(largest[2], largest[3]));
-  int32_t keys[LANES], max = 0;
+  for (int b = 0; b < WORD / VEC; b++)
+    largest[b] = i_zero();
+  for (; i + WORD <= n; i += WORD) {
+    for (int b = 0; b < WORD; b += LANES)
+      __builtin_prefetch(x + i + b + AHEAD);
+    for (int b = 0; b < WORD / VEC; b++)
+      largest[b] = i_max(largest[b], v_key(v_load(x + i + b * VEC)));
+  }
+  for (int b = 1; b < WORD / VEC; b++)
+    largest[0] = i_max(largest[0], largest[b]);
+  int32_t keys[VEC], max = 0;
   i_store(keys, largest[0]);
-  for (int l = 0; l < LANES; l++)
+  for (int l = 0; l < VEC; l++)
     max = keys[l] > max ? keys[l] : max;
   for (; i < n; i++)
     max = key_of(x[i]) > max ? key_of(x[i]) : max;
@@ -211,19 +242,26 @@ static int32_t max_key(const float *x, int64_t n) {
 }
 
 static void tail(const float *x, int64_t n, double threshold, int32_t key, int32_t limit, struct tail_lanes *lanes) {
-  dvec sum = d_load(lanes->sum), sum_squares = d_load(lanes->sum_squares);
+  dvec sum[PARTS], sum_squares[PARTS];
   int64_t count = 0, i = 0;
+  UNROLL for (int part = 0; part < PARTS; part++) {
+    sum[part] = d_load(lanes->sum + part * VEC);
+    sum_squares[part] = d_load(lanes->sum_squares + part * VEC);
+  }
   for (; i + LANES <= n; i += LANES) {
     __builtin_prefetch(x + i + AHEAD);
-    vec v = v_zero_above(v_load(x + i), limit);
-    uint32_t mask = v_greater(v, key);
-    count += __builtin_popcount(mask);
-    dvec excess = d_excess(d_widen(v_abs(v)), threshold);
-    sum = d_add(sum, excess);
-    sum_squares = d_add(sum_squares, d_mul(excess, excess));
+    UNROLL for (int part = 0; part < PARTS; part++) {
+      vec v = v_zero_above(v_load(x + i + part * VEC), limit);
+      count += __builtin_popcount(v_greater(v, key));
+      dvec excess = d_excess(d_widen(v_abs(v)), threshold);
+      sum[part] = d_add(sum[part], excess);
+      sum_squares[part] = d_add(sum_squares[part], d_mul(excess, excess));
+    }
   }
-  d_store(lanes->sum, sum);
-  d_store(lanes->sum_squares, sum_squares);
+  UNROLL for (int part = 0; part < PARTS; part++) {
+    d_store(lanes->sum + part * VEC, sum[part]);
+    d_store(lanes->sum_squares + part * VEC, sum_squares[part]);
+  }
   for (int64_t l = 0; i < n; i++, l++) {
     float v = key_of(x[i]) > limit ? 0.0f : x[i];
     double a = v < 0 ? -(double)v : (double)v;

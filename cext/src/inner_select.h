@@ -10,9 +10,8 @@ enum { MEND_AHEAD = 512 };
 static void add(const float *gradient, float *residual, int64_t n) {
   int64_t i = 0;
   for (; i + LANES <= n; i += LANES) {
-    __builtin_prefetch(residual + i + AHEAD, 1);
-    __builtin_prefetch(gradient + i + AHEAD);
-    v_store(residual + i, v_add(v_load(residual + i), v_load(gradient + i)));
+    for (int b = 0; b < LANES; b += VEC)
+      v_store(residual + i + b, add_ahead(gradient, residual, i + b, b == 0));
   }
   for (; i < n; i++)
     residual[i] += gradient[i];
@@ -29,54 +28,41 @@ INLINE void pack_one(float *x, int64_t i, struct packing *p, bool zero) {
     x[i] = 0.0f;
 }
 
-INLINE int64_t pack_loop(const float *gradient, float *x, int64_t n, struct packing *p, bool feedback, bool zero,
-                         bool dense) {
+INLINE int64_t pack_loop(float *x, int64_t n, struct packing *p, bool zero, bool dense) {
   int64_t i = 0, packed = p->packed;
   const int64_t room = p->room, base = p->base;
   const int32_t key = p->key, zero_key = p->zero_key;
   int32_t *const indices = p->indices;
   float *const values = p->values;
   for (; i + WORD <= n && packed + WORD <= room; i += WORD) {
-    vec block[WORD / LANES];
-    uint32_t mask[WORD / LANES];
-    for (int b = 0; b < WORD / LANES; b++) {
-      __builtin_prefetch(x + i + b * LANES + AHEAD, zero);
-      if (feedback)
-        __builtin_prefetch(gradient + i + b * LANES + AHEAD);
-      block[b] = v_load(x + i + b * LANES);
-      if (feedback)
-        block[b] = v_add(block[b], v_load(gradient + i + b * LANES));
-      mask[b] = v_greater(block[b], key);
+    vec block[WORD / VEC];
+    uint64_t bits = 0;
+    for (int b = 0; b < WORD / VEC; b++) {
+      if (b * VEC % LANES == 0)
+        __builtin_prefetch(x + i + b * VEC + AHEAD, zero);
+      block[b] = v_load(x + i + b * VEC);
+      bits |= (uint64_t)v_greater(block[b], key) << b * VEC;
       if (zero)
-        v_store(x + i + b * LANES, v_zero_above(block[b], zero_key));
+        v_store(x + i + b * VEC, v_zero_above(block[b], zero_key));
     }
-    if (dense || mask[0] | mask[1] | mask[2] | mask[3])
-      packed += v_pack_word(block, mask, (int32_t)(base + i), indices + packed, values + packed);
+    if (dense || bits)
+      packed += v_pack_word(block, bits, (int32_t)(base + i), indices + packed, values + packed);
   }
   p->packed = packed;
   if (i + WORD <= n || packed + (n - i) > room)
     return i;
-  for (; i < n; i++) {
-    if (feedback)
-      x[i] += gradient[i];
+  for (; i < n; i++)
     pack_one(x, i, p, zero);
-  }
   return n;
 }
 
 static int64_t pack(const float *x, int64_t n, struct packing *p) {
   float *read_only = (float *)(uintptr_t)x; /* zero is false */
-  return p->dense ? pack_loop(NULL, read_only, n, p, false, false, true)
-                  : pack_loop(NULL, read_only, n, p, false, false, false);
+  return p->dense ? pack_loop(read_only, n, p, false, true) : pack_loop(read_only, n, p, false, false);
 }
 
 static int64_t pack_zero(float *x, int64_t n, struct packing *p) {
-  return p->dense ? pack_loop(NULL, x, n, p, false, true, true) : pack_loop(NULL, x, n, p, false, true, false);
-}
-
-static int64_t pack_feedback(const float *gradient, float *residual, int64_t n, struct packing *p) {
-  return p->dense ? pack_loop(gradient, residual, n, p, true, true, true)
-                  : pack_loop(gradient, residual, n, p, true, true, false);
+  return p->dense ? pack_loop(x, n, p, true, true) : pack_loop(x, n, p, true, false);
 }
 
 /* Where the prediction (zero_key) and the selection (key) disagree: a selected entry is zeroed now, one that was zeroed
@@ -103,12 +89,12 @@ INLINE int64_t pack_entries_loop(const int32_t *indices, const float *values, in
   const int32_t key = p->key, zero_key = p->zero_key;
   int32_t *const out_indices = p->indices;
   float *const out_values = p->values;
-  for (; i + LANES <= n && packed + LANES <= room; i += LANES) {
+  for (; i + VEC <= n && packed + VEC <= room; i += VEC) {
     __builtin_prefetch(indices + i + AHEAD);
     __builtin_prefetch(values + i + AHEAD);
     vec v = v_load(values + i);
     uint32_t mask = v_greater(v, key);
-    if (residual && i + MEND_AHEAD + LANES <= n)
+    if (residual && i + MEND_AHEAD + VEC <= n)
       expect_mends(indices + i + MEND_AHEAD, values + i + MEND_AHEAD, key, zero_key, residual);
     if (residual) { /* first: packing may be in place */
       uint32_t wrong = mask ^ v_greater(v, zero_key);
@@ -118,7 +104,7 @@ INLINE int64_t pack_entries_loop(const int32_t *indices, const float *values, in
     v_compress_pairs(v, i_load(indices + i), mask, out_indices + packed, out_values + packed);
     packed += __builtin_popcount(mask);
   }
-  for (; i < n && n - i < LANES && packed < room; i++) {
+  for (; i < n && n - i < VEC && packed < room; i++) {
     uint32_t selected = key_of(values[i]) > key, zeroed = key_of(values[i]) > zero_key;
     if (residual)
       mend(indices + i, values + i, selected ^ zeroed, selected, residual);
@@ -138,9 +124,9 @@ static int64_t pack_entries(const int32_t *indices, const float *values, int64_t
 
 static int64_t pack_keys(const float *x, int64_t n, int32_t limit, int32_t *keys) {
   int64_t i = 0, packed = 0;
-  for (; i + LANES <= n; i += LANES) {
+  for (; i + VEC <= n; i += VEC) {
     vec v = v_load(x + i);
-    uint32_t mask = ~v_greater(v, limit) & 0xffff;
+    uint32_t mask = ~v_greater(v, limit) & ((1u << VEC) - 1);
     i_compress(v_key(v), mask, keys + packed);
     packed += __builtin_popcount(mask);
   }
@@ -152,7 +138,7 @@ static int64_t pack_keys(const float *x, int64_t n, int32_t limit, int32_t *keys
 
 static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high, float *found) {
   int64_t i = 0, packed = 0;
-  for (; i + LANES <= n; i += LANES) {
+  for (; i + VEC <= n; i += VEC) {
     vec v = v_load(x + i);
     uint32_t mask = v_greater(v, low) & ~v_greater(v, high);
     v_compress_values(v, mask, found + packed);
@@ -166,7 +152,7 @@ static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high
 
 static int64_t count_above(const float *x, int64_t n, int32_t key) {
   int64_t i = 0, count = 0;
-  for (; i + LANES <= n; i += LANES) {
+  for (; i + VEC <= n; i += VEC) {
     __builtin_prefetch(x + i + AHEAD);
     count += __builtin_popcount(v_greater(v_load(x + i), key));
   }
@@ -179,8 +165,8 @@ static int64_t count_above(const float *x, int64_t n, int32_t key) {
 static int64_t find_key(const float *x, int64_t at, int64_t n, int32_t key) {
   for (; at + WORD <= n; at += WORD) {
     uint32_t found = 0;
-    for (int b = 0; b < WORD / LANES; b++) {
-      vec v = v_load(x + at + b * LANES);
+    for (int b = 0; b < WORD / VEC; b++) {
+      vec v = v_load(x + at + b * VEC);
       found |= v_greater(v, key - 1) & ~v_greater(v, key);
     }
     if (found)

@@ -1,4 +1,4 @@
-/* 16 lanes in one 512-bit register; compaction to a register, then a store (compress-to-memory is slower). */
+/* One 512-bit register, 16 lanes; compaction to a register, then a store (compress-to-memory is slower). */
 #ifndef SANDTABLE_ISA_AVX512_H
 #define SANDTABLE_ISA_AVX512_H
 
@@ -14,6 +14,7 @@ static const uint8_t lane_numbers[64] __attribute__((aligned(64))) = {
     22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
     44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
 
+enum { VEC = 16 };
 typedef __m512 vec;
 typedef __m512i ivec;
 typedef struct {
@@ -22,8 +23,10 @@ typedef struct {
 
 static inline vec v_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline vec v_zero(void) { return _mm512_setzero_ps(); }
+static inline vec v_set(float f) { return _mm512_set1_ps(f); }
 static inline void v_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+static inline vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 static inline ivec v_key(vec v) { return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK)); }
 static inline uint32_t v_greater(vec v, int32_t key) {
   uint32_t mask = _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
@@ -43,9 +46,7 @@ static inline uint32_t v_inside_two_or_above(vec v, int32_t low, int32_t high, i
 /* Packs four blocks: the positions of the set bits, 16 at a time, choose among 64 lanes. One store for up to 16
  * entries, where packing block by block takes four that straddle cache lines. Writes whole registers; returns the
  * entries. */
-static inline int64_t v_pack_word(const vec block[4], const uint32_t mask[4], int32_t base, int32_t *indices,
-                                  float *values) {
-  uint64_t low = mask[0] | mask[1] << 16, high = mask[2] | (uint64_t)mask[3] << 16, bits = low | high << 32;
+static inline int64_t v_pack_word(const vec block[4], uint64_t bits, int32_t base, int32_t *indices, float *values) {
   __m512i place = _mm512_maskz_compress_epi8(_cvtu64_mask64(bits), _mm512_load_si512(lane_numbers));
   int64_t count = __builtin_popcountll(bits);
   for (int64_t done = 0;;) {
@@ -78,11 +79,6 @@ static inline vec v_zero_above(vec v, int32_t key) {
   return _mm512_maskz_mov_ps(_mm512_cmple_epi32_mask(v_key(v), _mm512_set1_epi32(key)), v);
 }
 
-/* counts lanes that are not 0 */
-static inline ivec i_count_nonzero(ivec count, vec v) {
-  __mmask16 mask = _mm512_test_epi32_mask(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK));
-  return _mm512_mask_add_epi32(count, mask, count, _mm512_set1_epi32(1));
-}
 /* counts lanes with keys above `key` */
 static inline ivec i_count_above(ivec count, vec v, int32_t key) {
   __mmask16 mask = _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
@@ -100,9 +96,9 @@ static inline vec v_mantissa(vec v) {
   return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_set1_epi32(0x3f800000)));
 }
 
-/* lane l plus lane l + 8, then + 4, + 2, + 1 */
-static inline float v_sum_halves(vec v) {
-  __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+/* Sum of a block: lane l plus lane l + 8, then + 4, + 2, + 1. */
+static inline float v_sum_halves(const vec block[LANES / VEC]) {
+  __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(block[0]), _mm512_extractf32x8_ps(block[0], 1));
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
@@ -111,9 +107,9 @@ static inline float v_sum_halves(vec v) {
 static inline ivec i_zero(void) { return _mm512_setzero_si512(); }
 static inline ivec i_add(ivec a, ivec b) { return _mm512_add_epi32(a, b); }
 static inline ivec i_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }
-static inline ivec i_now(ivec v) { return v; }
 static inline void i_store(int32_t *p, ivec v) { _mm512_storeu_si512(p, v); }
 
+static inline dvec d_zero(void) { return (dvec){_mm512_setzero_pd(), _mm512_setzero_pd()}; }
 static inline dvec d_load(const double *p) { return (dvec){_mm512_loadu_pd(p), _mm512_loadu_pd(p + 8)}; }
 static inline void d_store(double *p, dvec d) {
   _mm512_storeu_pd(p, d.a);
@@ -123,6 +119,7 @@ static inline dvec d_widen(vec v) {
   return (dvec){_mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1))};
 }
 static inline dvec d_add(dvec x, dvec y) { return (dvec){_mm512_add_pd(x.a, y.a), _mm512_add_pd(x.b, y.b)}; }
+static inline dvec d_abs(dvec x) { return (dvec){_mm512_abs_pd(x.a), _mm512_abs_pd(x.b)}; }
 static inline dvec d_mul(dvec x, dvec y) { return (dvec){_mm512_mul_pd(x.a, y.a), _mm512_mul_pd(x.b, y.b)}; }
 /* sum + a * a for a that came from floats: the square is exact in double, so fusing changes no bit */
 static inline dvec d_add_exact_square(dvec sum, dvec a) {

@@ -5,10 +5,13 @@
 
 #include "common.h"
 
+#include <math.h>
+
 #define SPECIALIZED 0 /* one loop for all methods: it compiles in seconds, and this level is not for speed */
 #define ISA_NAME "serial"
 #define ISA_KERNELS kernels_serial
 
+enum { VEC = LANES };
 typedef struct {
   float lane[LANES];
 } vec;
@@ -27,9 +30,18 @@ static inline vec v_load(const float *p) {
   return v;
 }
 static inline vec v_zero(void) { return (vec){{0}}; }
+static inline vec v_set(float f) {
+  vec v;
+  EACH_LANE v.lane[l] = f;
+  return v;
+}
 static inline void v_store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec v_add(vec a, vec b) {
   EACH_LANE a.lane[l] += b.lane[l];
+  return a;
+}
+static inline vec v_mul(vec a, vec b) {
+  EACH_LANE a.lane[l] *= b.lane[l];
   return a;
 }
 static inline ivec v_key(vec v) {
@@ -53,20 +65,13 @@ static inline uint32_t v_inside_two_or_above(vec v, int32_t low, int32_t high, i
                                              int32_t above) {
   return v_inside_or_above(v, low, high, above) | v_inside_or_above(v, low2, high2, INT32_MAX);
 }
-static inline void v_compress(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
-  for (; mask; mask &= mask - 1) {
-    int l = __builtin_ctz(mask);
-    *indices++ = base + l;
-    *values++ = v.lane[l];
-  }
-}
 /* Packs four blocks; returns the entries. */
-static inline int64_t v_pack_word(const vec block[4], const uint32_t mask[4], int32_t base, int32_t *indices,
-                                  float *values) {
+static inline int64_t v_pack_word(const vec block[4], uint64_t bits, int32_t base, int32_t *indices, float *values) {
   int64_t packed = 0;
-  for (int b = 0; b < WORD / LANES; b++) {
-    v_compress(block[b], mask[b], base + b * LANES, indices + packed, values + packed);
-    packed += __builtin_popcount(mask[b]);
+  for (; bits; bits &= bits - 1, packed++) {
+    int l = __builtin_ctzll(bits);
+    indices[packed] = base + l;
+    values[packed] = block[l / LANES].lane[l % LANES];
   }
   return packed;
 }
@@ -98,12 +103,6 @@ static inline vec v_zero_above(vec v, int32_t key) {
   return v;
 }
 
-/* counts lanes that are not 0 */
-static inline ivec i_count_nonzero(ivec count, vec v) {
-  ivec k = v_key(v);
-  EACH_LANE count.lane[l] += k.lane[l] > 0;
-  return count;
-}
 /* counts lanes with keys above `key` */
 static inline ivec i_count_above(ivec count, vec v, int32_t key) {
   ivec k = v_key(v);
@@ -139,8 +138,9 @@ static inline vec v_mantissa(vec v) {
   return v;
 }
 
-/* lane l plus lane l + 8, then + 4, + 2, + 1 */
-static inline float v_sum_halves(vec v) {
+/* Sum of a block: lane l plus lane l + 8, then + 4, + 2, + 1. */
+static inline float v_sum_halves(const vec block[LANES / VEC]) {
+  vec v = block[0];
   for (int half = LANES / 2; half; half /= 2)
     for (int l = 0; l < half; l++)
       v.lane[l] += v.lane[l + half];
@@ -156,9 +156,9 @@ static inline ivec i_max(ivec a, ivec b) {
   EACH_LANE a.lane[l] = a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l];
   return a;
 }
-static inline ivec i_now(ivec v) { return v; }
 static inline void i_store(int32_t *p, ivec v) { memcpy(p, &v, sizeof v); }
 
+static inline dvec d_zero(void) { return (dvec){{0}}; }
 static inline dvec d_load(const double *p) {
   dvec d;
   memcpy(&d, p, sizeof d);
@@ -173,6 +173,10 @@ static inline dvec d_widen(vec v) {
 static inline dvec d_add(dvec a, dvec b) {
   EACH_LANE a.lane[l] += b.lane[l];
   return a;
+}
+static inline dvec d_abs(dvec d) {
+  EACH_LANE d.lane[l] = fabs(d.lane[l]);
+  return d;
 }
 static inline dvec d_mul(dvec a, dvec b) {
   EACH_LANE a.lane[l] *= b.lane[l];

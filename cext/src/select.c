@@ -132,13 +132,22 @@ static void flush(struct job *job, struct scratch *scratch) {
   scratch->tile = NONE;
 }
 
+/* A packing that knows how many a tile may hold. */
+static struct packing expect(int64_t packed) {
+  return (struct packing){.dense = packed > TILE / 256, .amount = amount_of(packed, TILE)};
+}
+
 /* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. */
-static int64_t pack_direct(struct job *job, int64_t at, int64_t end, bool dense) {
+static int64_t pack_direct(struct job *job, int64_t at, int64_t end, int64_t expected) {
   const struct payload *out = job->payload;
-  int64_t least = job->selection->collector ? SUB_TILE + WORD : 2 * WORD;
+  const bool swept = job->selection->gradient && !job->selection->elements;
+  int64_t least = swept ? SWEPT + WORD : 2 * WORD;
   for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= least;) {
     int64_t offset = job->appender.offset;
-    struct packing p = {.dense = dense, .indices = out->indices + offset, .values = out->values + offset, .room = left};
+    struct packing p = expect(expected);
+    p.indices = out->indices + offset;
+    p.values = out->values + offset;
+    p.room = left;
     at = pack_piece(job, at, end, &p);
     advance(job, p.packed);
     collect_band(job, p.values, p.packed);
@@ -147,16 +156,21 @@ static int64_t pack_direct(struct job *job, int64_t at, int64_t end, bool dense)
 }
 
 /* Packs a tile into the scratch and leaves it there for its turn. A tile that selects more than the scratch holds is
- * appended piece by piece; `before` is what the thread must append first then. Returns the number selected. */
-static int64_t pack_tile(struct job *job, int64_t tile, struct scratch *scratch, struct scratch *before, bool dense) {
+ * appended piece by piece; `before` is what the thread must append first then. Returns the number selected; about
+ * `expected` are. */
+static int64_t pack_tile(struct job *job, int64_t tile, struct scratch *scratch, struct scratch *before,
+                         int64_t expected) {
   int64_t at = tile * job->tile, end = min64(job->selection->n, at + job->tile), total = 0;
   if (job->alone) {
     total = -job->appender.offset;
-    at = pack_direct(job, at, end, dense);
+    at = pack_direct(job, at, end, expected);
     total += job->appender.offset;
   }
   for (scratch->packed = 0;;) {
-    struct packing p = {.dense = dense, .indices = scratch->indices, .values = scratch->values, .room = SCRATCH};
+    struct packing p = expect(expected);
+    p.indices = scratch->indices;
+    p.values = scratch->values;
+    p.room = SCRATCH;
     if (at < end)
       at = pack_piece(job, at, end, &p);
     collect_band(job, p.values, p.packed);
@@ -177,10 +191,10 @@ static void select_worker(void *context) {
   struct job *job = context;
   struct scratch scratch[2];
   scratch[0].tile = scratch[1].tile = NONE;
-  bool dense = false;
+  int64_t last = 0;
   int now = 0;
   for (int64_t tile; (tile = take_task(&job->tiles)) >= 0; now = !now) {
-    dense = pack_tile(job, tile, &scratch[now], &scratch[!now], dense) > TILE / 256;
+    last = pack_tile(job, tile, &scratch[now], &scratch[!now], last);
     flush(job, &scratch[!now]);
     if (has_turn(&job->appender, tile))
       flush(job, &scratch[now]);
