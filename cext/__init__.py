@@ -38,6 +38,7 @@ from cext.moments_type import (
     Moments,
     asked_for,
     asked_tails,
+    short_above,
 )
 
 LEVELS = ("serial", "avx2", "avx512")
@@ -70,6 +71,7 @@ __all__ = [
     "scatter_add",
     "select_blocks",
     "settle",
+    "short_above",
     "simd",
     "sparse_adam",
     "sparse_sgd",

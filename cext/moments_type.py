@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 SUM_X, SUM_ABS, SUM_SQUARES, SUM_LOGS = 1, 2, 4, 8
 SUM_ALL = SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS
 
@@ -54,3 +56,12 @@ def asked_for(moments: Moments, sums: int) -> Moments:
 def asked_tails(tails: tuple[TailSums, ...], sums: int) -> tuple[TailSums, ...]:
     """Tails, their squares only if squares were asked for."""
     return tails if sums & SUM_SQUARES else tuple((count, total, math.nan) for count, total, _ in tails)
+
+
+def short_above(number: float) -> float:
+    """The least float32 of at most 20 significant bits that is not below `number` > 0: 16 of them add up in float32
+    without an error.
+    """
+    nearest = np.float32(number)
+    above = nearest if nearest >= number else np.nextafter(nearest, np.float32(np.inf))
+    return float(((above.view(np.int32) + np.int32(15)) & np.int32(~15)).view(np.float32))

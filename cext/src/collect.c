@@ -5,6 +5,9 @@
 
 enum { ALIGNMENT = 64 };
 
+/* Whether up to 16 of it add up in float without an error: four trailing zeros, and no overflow. */
+static bool adds_up(float threshold) { return (key_of(threshold) & 0xf) == 0 && threshold <= FLT_MAX / 64; }
+
 int64_t collect_workspace_bytes(int64_t n) {
   return (n + TILE - 1) / TILE * (int64_t)sizeof(struct tile_sums) + ALIGNMENT;
 }
@@ -103,6 +106,9 @@ static void choose_stages(struct collector *c, int32_t candidates_key) {
   c->survivors_key = candidates_key;
   if (c->stages == 0)
     return;
+  for (int m = 0; m < c->stages; m++)
+    if (c->sums == 0 || (c->sums == SUM_ABS && !adds_up(c->stage[m].excess_of)))
+      c->sums = SUM_ALL; /* slower: every excess is taken by itself */
   c->low = lowest_stage(c, INT32_MIN);
   /* Beside more sums than that of |x| a second stage would no longer hide behind memory. */
   c->second = c->sums == SUM_ABS ? lowest_stage(c, c->stage[c->low].high_key) : -1;

@@ -35,11 +35,11 @@ static inline int32_t key_of(float x) {
 
 /* How much of a sweep is expected to go on, and so how it is packed: so many places of a word are noted at a time, or
  * all its registers are compacted. */
-enum amount { FEW = 4, SOME = 8, MUCH = WORD };
+enum amount { FEW = 2, SOME = 6, MUCH = WORD };
 
-/* Limits measured: 2 and 5 elements a word. */
+/* Limits measured: 1 and 5 elements a word. */
 static inline enum amount amount_of(int64_t going_on, int64_t n) {
-  return going_on * 32 < n ? FEW : going_on * 12 < n ? SOME : MUCH;
+  return going_on * 64 < n ? FEW : going_on * 12 < n ? SOME : MUCH;
 }
 
 /* What to pack and where: entries go to indices[packed], values[packed] and on. Whole registers are written, so at

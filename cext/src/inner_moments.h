@@ -1,12 +1,12 @@
 /* Sums of one chunk in 16 double lanes, the same numbers in the same order on every instruction set.
  *
- * sum of ln(|x| + 2.2e-16) is almost free: exponents are added up as integers, mantissas multiplied, four by four in
- * float and those products in double, and one logarithm is taken at the end of the chunk: each four at most 2^-22 off,
- * either way. A square of a float is exact in double, so no ISA rounds it differently.
+ * sum of ln(|x| + 2.2e-16) is almost free: exponents are added up as integers, mantissas multiplied, a few in float and
+ * those products in double, and one logarithm is taken at the end of the chunk: at most 2^-24 an element off, either
+ * way. A square of a float is exact in double, so no ISA rounds it differently.
  *
- * Where the sum of |x| is wanted alone (SIDCo-E, RedSync), the four blocks of a word are added up in float first and
- * widened once, for a quarter of the conversions: at most 3 * 2^-24 of the sum off, about 1e-10 over 25 M elements.
- * Beside squares it stays exact: a variance is the difference of the two.
+ * Where the sum of |x| is wanted alone (SIDCo-E, RedSync), up to 16 blocks are added up in float first and widened
+ * once: at most 2^-20 of the sum off, about 1e-10 over 25 M elements. Beside squares it stays exact: a variance is the
+ * difference of the two.
  */
 #include "common.h"
 
@@ -32,10 +32,10 @@ static void fold_mantissas(struct moment_lanes *lanes) {
  * the lanes' sums at once. So all that is under way stays in registers, and no addition waits for the one before. */
 enum { PARTS = LANES / VEC };
 
-/* Sums of one part's lanes over a few blocks. */
+/* Sums of one part's lanes over at most 16 blocks. */
 struct sums {
   dvec sum, sum_abs, sum_squares;
-  vec magnitudes, mantissa; /* mantissa: product of at most four in [1, 2) */
+  vec magnitudes, mantissa; /* mantissa: product of at most 16 in [1, 2) */
 };
 
 /* What does not depend on the order, over all parts; at most FOLD_BLOCKS blocks. */

@@ -6,7 +6,7 @@
  */
 #include "common.h"
 
-/* One stage's sums of one part's lanes over a word: four excesses are added up in float, and so are their squares. */
+/* One stage's sums of one part's lanes over a few words: excesses are added up in float, and so are their squares. */
 struct stage_sums {
   vec sum, sum_squares;
 };
@@ -30,6 +30,20 @@ INLINE void count_stage(struct tail_lanes *tail, ivec count) {
   i_store(counts, count);
   for (int l = 0; l < VEC; l++)
     tail->count += counts[l];
+}
+
+/* Of every element: without squares its magnitude or the threshold, whichever is larger, which costs an operation less;
+ * `over_threshold` then takes the thresholds off. */
+INLINE void add_above(struct stage_sums *sums, vec v, const struct stage *stage, bool squares) {
+  if (squares)
+    add_excess(sums, v_excess(v, stage->high_key, stage->excess_of), true);
+  else
+    sums->sum = v_add(sums->sum, v_larger(stage->excess_of, v_abs(v)));
+}
+
+INLINE void over_threshold(struct tail_lanes *tail, const struct stage *stage, int64_t elements_a_lane) {
+  for (int l = 0; l < LANES; l++)
+    tail->sum[l] -= (double)elements_a_lane * (double)stage->excess_of;
 }
 
 /* What of a word lies above the bracket. */

@@ -34,6 +34,16 @@ static void fetch_noted(struct packing *pack, int64_t from, float *x) {
   }
 }
 
+/* Words whose sums are kept in registers, register by register, before they are added to the lanes' sums; where there
+ * is little to sum, one is best: measured. */
+enum { GROUP = 4 };
+
+/* Words whose sums are kept in registers, register by register, before they are added to the lanes' sums. */
+enum { GROUP = 4 };
+
+/* Words whose sums are kept in registers, register by register, before they are added to the lanes' sums. */
+enum { GROUP = 4 };
+
 /* pack: of what goes on; what: sums; stages: how many of them are every element's, 0 to 2 */
 INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep *s, struct packing *pack, int what,
                        int stages, enum amount amount) {
@@ -51,32 +61,37 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
   const bool squares = what & SUM_SQUARES;
   struct counts counts = no_counts();
   ivec above = i_zero(), above_second = i_zero();
-  int64_t i = 0;
-  for (; i + WORD <= n; i += WORD) {
-    uint64_t going_on = 0;
-    vec block[WORD / VEC];
-    UNROLL for (int part = 0; part < PARTS; part++) {
+  const int64_t words = n / WORD;
+  for (int64_t start = 0; start < words; start += GROUP) {
+    const int64_t group = min64(GROUP, words - start);
+    uint64_t going_on[GROUP] = {0};
+    vec block[GROUP][WORD / VEC];
+    for (int part = 0; part < PARTS; part++) {
       struct sums sums = no_sums();
       struct stage_sums first_above = no_excess(), second_above = no_excess();
-      UNROLL for (int b = 0; b < WORD / LANES; b++) {
-        const int64_t at = i + b * LANES + part * VEC;
-        const vec v = add_ahead(gradient, x, at, part == 0);
-        v_store(x + at, amount == MUCH ? v_zero_above(v, zero_key) : v);
-        block[b * PARTS + part] = v;
-        const uint32_t mask =
-            stages == 0   ? v_greater(v, key)
-            : stages == 1 ? v_inside_or_above(v, low.low_key, low.high_key, key)
-                          : v_inside_two_or_above(v, low.low_key, low.high_key, second.low_key, second.high_key, key);
-        going_on |= (uint64_t)mask << (b * LANES + part * VEC);
-        sum_vec(&sums, &counts, v, what);
-        if (stages > 0) {
-          above = i_count_above(above, v, low.high_key);
-          add_excess(&first_above, v_excess(v, low.high_key, low.excess_of), squares);
+      for (int64_t w = 0; w < group; w++) {
+        uint64_t bits = 0;
+        UNROLL for (int b = 0; b < WORD / LANES; b++) {
+          const int64_t at = (start + w) * WORD + b * LANES + part * VEC;
+          const vec v = add_ahead(gradient, x, at, part == 0);
+          v_store(x + at, amount == MUCH ? v_zero_above(v, zero_key) : v);
+          block[w][b * PARTS + part] = v;
+          const uint32_t mask =
+              stages == 0   ? v_greater(v, key)
+              : stages == 1 ? v_inside_or_above(v, low.low_key, low.high_key, key)
+                            : v_inside_two_or_above(v, low.low_key, low.high_key, second.low_key, second.high_key, key);
+          bits |= (uint64_t)mask << b * LANES;
+          sum_vec(&sums, &counts, v, what);
+          if (stages > 0) {
+            above = i_count_above(above, v, low.high_key);
+            add_excess(&first_above, v_excess(v, low.high_key, low.excess_of), squares);
+          }
+          if (stages > 1) {
+            above_second = i_count_above(above_second, v, second.high_key);
+            add_excess(&second_above, v_excess(v, second.high_key, second.excess_of), squares);
+          }
         }
-        if (stages > 1) {
-          above_second = i_count_above(above_second, v, second.high_key);
-          add_excess(&second_above, v_excess(v, second.high_key, second.excess_of), squares);
-        }
+        going_on[w] |= bits << part * VEC;
       }
       close_sums(&sums, &lanes, part, what);
       if (stages > 0)
@@ -84,15 +99,17 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
       if (stages > 1)
         close_stage(&second_above, &second_tail, part, squares);
     }
-    const int32_t base = (int32_t)(pack->base + i);
-    packed += amount == MUCH ? v_pack_word(block, going_on, base, indices + packed, values + packed)
-                             : note_places(going_on, base, indices + packed, amount);
+    for (int64_t w = 0; w < group; w++) {
+      const int32_t base = (int32_t)(pack->base + (start + w) * WORD);
+      packed += amount == MUCH ? v_pack_word(block[w], going_on[w], base, indices + packed, values + packed)
+                               : note_places(going_on[w], base, indices + packed, amount);
+    }
   }
   const int64_t before = pack->packed;
   pack->packed = packed;
   if (amount != MUCH)
     fetch_noted(pack, before, x);
-  close_counts(&counts, &lanes, i / LANES, what);
+  close_counts(&counts, &lanes, words * (WORD / LANES), what);
   *s->moments = lanes;
   if (stages > 0) {
     count_stage(&tail, above);
@@ -118,8 +135,9 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
 
 VARIANTS(sum_nothing, 0, 0)                     /* thresholds, DGC */
 VARIANTS(sum_x_squares, SUM_X | SUM_SQUARES, 0) /* GaussianK */
-VARIANTS(sum_abs, SUM_ABS, 0)                   /* RedSync */
-VARIANTS(sum_abs_1, SUM_ABS, 1)                 /* SIDCo-E */
+VARIANTS(sum_x_squares_1, SUM_X | SUM_SQUARES, 1)
+VARIANTS(sum_abs, SUM_ABS, 0)   /* RedSync */
+VARIANTS(sum_abs_1, SUM_ABS, 1) /* SIDCo-E */
 VARIANTS(sum_abs_2, SUM_ABS, 2)
 VARIANTS(sum_squares, SUM_ABS | SUM_SQUARES, 0) /* SIDCo-P */
 VARIANTS(sum_squares_1, SUM_ABS | SUM_SQUARES, 1)
@@ -143,7 +161,7 @@ static void sweep_variant(const float *gradient, float *x, int64_t n, struct swe
   case SUM_X | SUM_SQUARES:
     if (stages == 0)
       CHOOSE(sum_x_squares);
-    CHOOSE(sum_all_1);
+    CHOOSE(sum_x_squares_1);
   case SUM_ABS:
     if (stages == 0)
       CHOOSE(sum_abs);

@@ -81,6 +81,8 @@ static inline ivec i_count_above(ivec count, vec v, int32_t key) { return _mm256
 static inline vec v_excess(vec v, int32_t key, float t) {
   return _mm256_and_ps(_mm256_castsi256_ps(above_of(v, key)), _mm256_sub_ps(v_abs(v), _mm256_set1_ps(t)));
 }
+/* the larger of a number and v; NaN where v is */
+static inline vec v_larger(float number, vec v) { return _mm256_max_ps(_mm256_set1_ps(number), v); }
 static inline vec v_plus(vec v, float constant) { return _mm256_add_ps(v, _mm256_set1_ps(constant)); }
 static inline ivec v_exponent(vec v) { return _mm256_srli_epi32(_mm256_castps_si256(v), 23); }
 static inline vec v_mantissa(vec v) {

@@ -89,6 +89,8 @@ static inline vec v_abs(vec v) { return _mm512_castsi512_ps(v_key(v)); }
 static inline vec v_excess(vec v, int32_t key, float t) {
   return _mm512_maskz_sub_ps(_mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key)), v_abs(v), _mm512_set1_ps(t));
 }
+/* the larger of a number and v; NaN where v is */
+static inline vec v_larger(float number, vec v) { return _mm512_max_ps(_mm512_set1_ps(number), v); }
 static inline vec v_plus(vec v, float constant) { return _mm512_add_ps(v, _mm512_set1_ps(constant)); }
 static inline ivec v_exponent(vec v) { return _mm512_srli_epi32(_mm512_castps_si512(v), 23); }
 static inline vec v_mantissa(vec v) {

@@ -121,6 +121,11 @@ static inline vec v_excess(vec v, int32_t key, float t) {
   EACH_LANE v.lane[l] = k.lane[l] > key ? a.lane[l] - t : 0.0f;
   return v;
 }
+/* the larger of a number and v; NaN where v is */
+static inline vec v_larger(float number, vec v) {
+  EACH_LANE v.lane[l] = number > v.lane[l] ? number : v.lane[l];
+  return v;
+}
 static inline vec v_plus(vec v, float constant) {
   EACH_LANE v.lane[l] += constant;
   return v;

@@ -60,6 +60,24 @@ def test_same_bits_on_every_instruction_set_and_thread_count(brackets, sums, mak
     assert len(outcomes) == 1
 
 
+@pytest.mark.parametrize("number", [0.1, 1.0, 1.3, 3e-39, 7.1e-5, 1e36])
+def test_short_numbers_add_up_without_an_error(number):
+    short, total = np.float32(cext.short_above(number)), np.float32(0)
+    assert number <= short <= number * (1 + 2.0**-19) + 1e-43
+    for count in range(1, 17):
+        total += short
+        assert float(total) == count * float(short)
+
+
+def test_many_elements_at_a_threshold_leave_no_error(level, room):
+    """Those that do not exceed it are no part of the sum, to the last bit."""
+    n, high = 100_000, cext.short_above(1.3)
+    x = np.full(n, np.float32(high))
+    x[::100] = 2 * np.float32(high)
+    seen, *_ = collect(cext, np.zeros(n, np.float32), x, 5.0, 5.0, room, brackets=np.array([1.0, high]), sums=2)
+    assert seen.tails[0][:2] == (n // 100, pytest.approx(n // 100 * high, rel=1e-12))
+
+
 @pytest.mark.parametrize("sums", range(16))
 def test_only_what_was_asked_for_is_summed(level, sums, make, room):
     n, results = 10_001, []

@@ -119,7 +119,8 @@ def predict_stages(
         threshold += step
         squared_error += error * error
         around = WIDTH * math.sqrt(squared_error)
-        brackets.append((max(threshold - around, brackets[-1][1] if brackets else 0.0), threshold + around))
+        low = max(threshold - around, brackets[-1][1] if brackets else 0.0)
+        brackets.append((low, cext.short_above(threshold + around)))
         if brackets[-1][0] >= threshold:
             return None  # the sample is too small to tell this stage from the one before
     return prediction(passes, sample, brackets[-1][0], threshold, elements, brackets[:-1], sums)
