@@ -36,6 +36,7 @@ from cext.moments_type import (
     SUM_X,
     Collected,
     Moments,
+    TailSums,
     asked_for,
     asked_tails,
     short_above,
@@ -61,6 +62,8 @@ __all__ = [
     "delta_encode",
     "delta_size",
     "gather",
+    "group_moments",
+    "group_tails",
     "huge_pages",
     "max_abs",
     "merge_sorted",
@@ -161,9 +164,20 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = m
     return count, total, squares
 
 
-def sample(gradient: Vector | None, x: Vector, out: Vector) -> int:
+def group_moments(x: Vector, groups: int) -> tuple[Moments, ...]:
+    """Moments of each of `groups` (at most 256) equal parts of x that lie behind each other; a rest is in none."""
+    return tuple(Moments(*each) for each in _kernels.group_moments(x, groups))
+
+
+def group_tails(x: Vector, groups: int, threshold: float) -> tuple[TailSums, ...]:
+    """tail_moments of each of `groups` (at most 256) equal parts of x; a rest is in none."""
+    tails: tuple[TailSums, ...] = _kernels.group_tails(x, groups, threshold)
+    return tails
+
+
+def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> int:
     """Copies len(out) // 32 jittered grains of 32 elements of x, or of gradient + x; returns the elements copied."""
-    count: int = _kernels.sample(gradient, x, out)
+    count: int = _kernels.sample(gradient, x, out, groups)
     return count
 
 

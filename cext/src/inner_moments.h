@@ -5,7 +5,7 @@
  * way. A square of a float is exact in double, so no ISA rounds it differently.
  *
  * Where the sum of |x| is wanted alone (SIDCo-E, RedSync), up to 16 blocks are added up in float first and widened
- * once: at most 2^-20 of the sum off, about 1e-10 over 25 M elements. Beside squares it stays exact: a variance is the
+ * once: as a rule 1e-10 of the sum off over 2 M elements. Beside squares it stays exact: a variance is the
  * difference of the two.
  */
 #include "common.h"

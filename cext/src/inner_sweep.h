@@ -21,7 +21,8 @@ INLINE int64_t note_places(uint64_t bits, int32_t base, int32_t *indices, const 
   }
 }
 
-/* The values of places from number `from` on; x becomes 0 above zero_key. */
+/* The values of places from number `from` on; x becomes 0 above zero_key: by a mask, since compilers make a branch of a
+ * condition, and half of these are guessed wrong. */
 static void fetch_noted(struct packing *pack, int64_t from, float *x) {
   const int32_t *const indices = pack->indices;
   float *const values = pack->values;
@@ -29,19 +30,16 @@ static void fetch_noted(struct packing *pack, int64_t from, float *x) {
   const int64_t base = pack->base, packed = pack->packed;
   for (int64_t i = from; i < packed; i++) {
     float *const place = x + (indices[i] - base);
-    values[i] = *place;
-    *place = key_of(values[i]) > zero_key ? 0.0f : values[i];
+    int32_t bits;
+    memcpy(&bits, place, sizeof bits);
+    memcpy(values + i, &bits, sizeof bits);
+    bits &= ((bits & KEY_MASK) > zero_key) - 1;
+    memcpy(place, &bits, sizeof bits);
   }
 }
 
 /* Words whose sums are kept in registers, register by register, before they are added to the lanes' sums; where there
  * is little to sum, one is best: measured. */
-enum { GROUP = 4 };
-
-/* Words whose sums are kept in registers, register by register, before they are added to the lanes' sums. */
-enum { GROUP = 4 };
-
-/* Words whose sums are kept in registers, register by register, before they are added to the lanes' sums. */
 enum { GROUP = 4 };
 
 /* pack: of what goes on; what: sums; stages: how many of them are every element's, 0 to 2 */
@@ -61,9 +59,9 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
   const bool squares = what & SUM_SQUARES;
   struct counts counts = no_counts();
   ivec above = i_zero(), above_second = i_zero();
-  const int64_t words = n / WORD;
-  for (int64_t start = 0; start < words; start += GROUP) {
-    const int64_t group = min64(GROUP, words - start);
+  const int64_t words = n / WORD, most = stages > 0 || what & SUM_LOGS ? GROUP : 1;
+  for (int64_t start = 0; start < words; start += most) {
+    const int64_t group = min64(most, words - start);
     uint64_t going_on[GROUP] = {0};
     vec block[GROUP][WORD / VEC];
     for (int part = 0; part < PARTS; part++) {
@@ -84,11 +82,11 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
           sum_vec(&sums, &counts, v, what);
           if (stages > 0) {
             above = i_count_above(above, v, low.high_key);
-            add_excess(&first_above, v_excess(v, low.high_key, low.excess_of), squares);
+            add_above(&first_above, v, &low, squares);
           }
           if (stages > 1) {
             above_second = i_count_above(above_second, v, second.high_key);
-            add_excess(&second_above, v_excess(v, second.high_key, second.excess_of), squares);
+            add_above(&second_above, v, &second, squares);
           }
         }
         going_on[w] |= bits << part * VEC;
@@ -113,10 +111,14 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
   *s->moments = lanes;
   if (stages > 0) {
     count_stage(&tail, above);
+    if (!squares)
+      over_threshold(&tail, &low, words * (WORD / LANES));
     d->tails[d->low] = tail;
   }
   if (stages > 1) {
     count_stage(&second_tail, above_second);
+    if (!squares)
+      over_threshold(&second_tail, &second, words * (WORD / LANES));
     d->tails[d->second] = second_tail;
   }
 }

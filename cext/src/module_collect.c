@@ -32,16 +32,17 @@ static bool take_optional_gradient(struct call *call, PyObject *object, int64_t 
                                same_length(call->function, "gradient", gradient_n, "x", n));
 }
 
-/* gradient or None, x, out */
+/* gradient or None, x, out, groups */
 METHOD(sample) {
-  OPEN(sample, 3);
+  OPEN(sample, 4);
   float *gradient, *x, *out;
-  int64_t n, room, taken;
+  int64_t n, room, taken, groups;
   if (!take_vector(&call, args[1], "x", false, &x, &n) || !take_vector(&call, args[2], "out", true, &out, &room) ||
-      !take_optional_gradient(&call, args[0], n, &gradient))
+      !take_optional_gradient(&call, args[0], n, &gradient) ||
+      !take_int(call.function, args[3], "groups", 1, INT32_MAX, &groups))
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  taken = take_sample(gradient, x, n, room / GRAIN, out);
+  taken = take_sample(gradient, x, n, room / GRAIN, groups, out);
   Py_END_ALLOW_THREADS;
   return finish(&call, PyLong_FromLongLong(taken));
 }

@@ -114,3 +114,25 @@ struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int32
     add_tail(&total, &job.tails[c]);
   return total;
 }
+
+void group_moments(const float *x, int64_t n, int64_t groups, struct moments *sums) {
+  const int64_t each = n / groups;
+  for (int64_t g = 0; g < groups; g++) {
+    struct moment_lanes lanes;
+    struct moments_total total = {.max_key = 0};
+    clear_moments(&lanes);
+    active_kernels()->moments(x + g * each, each, &lanes);
+    add_moments(&total, &lanes);
+    sums[g] = finish_moments(&total);
+  }
+}
+
+void group_tails(const float *x, int64_t n, int64_t groups, double threshold, struct tail_sums *sums) {
+  const int64_t each = n / groups;
+  for (int64_t g = 0; g < groups; g++) {
+    struct tail_lanes lanes = {.count = 0};
+    active_kernels()->tail(x + g * each, each, threshold, threshold_key(threshold), INT32_MAX, &lanes);
+    sums[g] = (struct tail_sums){.count = 0};
+    add_tail(&sums[g], &lanes);
+  }
+}

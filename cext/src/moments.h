@@ -35,6 +35,10 @@ struct moments compute_moments(const float *gradient, float *x, int64_t n, int t
  * makes the sums NaN. threshold is not NaN. */
 struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int32_t limit, int threads);
 
+/* The same of each of `groups` equal parts that lie behind each other, by one thread; what is left of x is in none. */
+void group_moments(const float *x, int64_t n, int64_t groups, struct moments *sums);
+void group_tails(const float *x, int64_t n, int64_t groups, double threshold, struct tail_sums *sums);
+
 /* The largest |x|, 0 for an empty vector, NaN if there is one. One pass that does nothing but read: the floor of every
  * method that looks at each element once. */
 double max_abs(const float *x, int64_t n, int threads);

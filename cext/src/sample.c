@@ -25,12 +25,13 @@ static int64_t grain_of(int64_t j, uint64_t step) {
   return (int64_t)(first + ((mix((uint64_t)j) >> 32) * width >> 32)) * GRAIN;
 }
 
-int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, float *sample) {
+int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, int64_t groups, float *sample) {
   int64_t all = n / GRAIN, taken = min64(grains, all);
   uint64_t step = taken ? ((uint64_t)all << 32) / (uint64_t)taken : 0;
-  for (int64_t j = 0; j < taken; j++) {
+  const int64_t each = taken / groups;
+  for (int64_t j = 0, group = 0, within = 0; j < taken; j++) {
     int64_t at = grain_of(j, step), soon = grain_of(min64(j + SOON, taken - 1), step);
-    float *out = sample + j * GRAIN;
+    float *out = sample + (within < each ? group * each + within : j) * GRAIN;
     for (int l = 0; l < GRAIN; l += LANES) {
       __builtin_prefetch(x + soon + l);
       if (gradient)
@@ -39,6 +40,8 @@ int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t gr
     memcpy(out, x + at, GRAIN * sizeof *out);
     for (int l = 0; gradient && l < GRAIN; l++)
       out[l] += gradient[at + l];
+    if (++group == groups)
+      group = 0, within++;
   }
   return taken * GRAIN;
 }
@@ -105,7 +108,7 @@ static int64_t grains_for(int64_t n, int64_t k) {
 
 struct prediction predict_border(const float *gradient, const float *x, int64_t n, int64_t k,
                                  struct sample_room *room) {
-  int64_t taken = take_sample(gradient, x, n, grains_for(n, k), room->values);
+  int64_t taken = take_sample(gradient, x, n, grains_for(n, k), 1, room->values);
   double rank = (double)k / (double)n * (double)taken;
   int64_t middle = max64(1, (int64_t)rank);
   int64_t reserve =

@@ -16,8 +16,9 @@ struct sample_room {
 };
 
 /* Copies up to `grains` jittered grains of x (of gradient + x, where gradient is not NULL), the same ones in every
- * call. Returns the number of elements. */
-int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, float *sample);
+ * call, dealt out to groups in turn: each group's lie together, and those that cannot be shared evenly behind all.
+ * Returns the number of elements. */
+int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, int64_t groups, float *sample);
 
 /* Every stride-th element of x (of gradient + x, where gradient is not NULL): what DGC estimates its threshold from. */
 struct strided {

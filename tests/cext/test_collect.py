@@ -131,11 +131,43 @@ def test_settle_equals_reference_and_conserves(level, threads, threshold, make, 
 @pytest.mark.parametrize("n", [0, 5, 32, 1000, 50_000])
 def test_sample_equals_reference(n, make, same):
     gradient, x = make(n), make(n, seed=1)
-    for room in (0, 31, 32, 100, 16 * 300):
+    for room, groups in ((0, 1), (31, 1), (32, 3), (100, 2), (16 * 300, 1), (16 * 300, 16), (16 * 300, 7)):
         for added in (None, gradient):
             got, wanted = np.zeros(room, np.float32), np.zeros(room, np.float32)
-            assert cext.sample(added, x, got) == reference.sample(added, x, wanted)
+            assert cext.sample(added, x, got, groups) == reference.sample(added, x, wanted, groups)
             assert same(got, wanted)
+
+
+def test_a_sample_in_groups_is_the_same_sample(make):
+    """Every third grain is the first group's, and so on; none is lost."""
+    x, alone, dealt = make(90_000), np.zeros(32 * 300, np.float32), np.zeros(32 * 300, np.float32)
+    assert cext.sample(None, x, alone) == cext.sample(None, x, dealt, 3) == 9600
+    grains = alone.reshape(300, 32)
+    assert np.array_equal(dealt.reshape(3, 100, 32), np.stack([grains[number::3] for number in range(3)]))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+@pytest.mark.parametrize("n", [16, 1000, 70_001])
+@pytest.mark.parametrize("groups", [1, 16])
+def test_sums_of_groups_are_those_of_their_parts(level, n, groups, make):
+    for kind in ("normal", "mostly_zeros", "nan", "infinite"):
+        x, each = make(n, kind), n // groups
+        parts = [x[each * number : each * (number + 1)].copy() for number in range(groups)]
+        for got, part in zip(cext.group_moments(x, groups), parts, strict=True):
+            np.testing.assert_allclose(got, cext.moments(part), rtol=1e-12)
+        for got, part in zip(cext.group_tails(x, groups, 0.5), parts, strict=True):
+            np.testing.assert_allclose(got, cext.tail_moments(part, 0.5), rtol=1e-12)
+        wanted = [(reference.tail_moments(part, 0.5)[0]) for part in parts]
+        assert [count for count, *_ in reference.group_tails(x, groups, 0.5)] == wanted
+        assert [sums.count for sums in reference.group_moments(x, groups)] == [each] * groups
+
+
+@pytest.mark.parametrize("groups", [0, 257])
+def test_groups_are_one_to_256(groups, make):
+    with pytest.raises(ValueError, match="groups = "):
+        cext.group_moments(make(10), groups)
+    with pytest.raises(ValueError, match="groups = "):
+        cext.group_tails(make(10), groups, 1.0)
 
 
 @pytest.mark.parametrize(("start", "stride", "count"), [(0, 1, 100_000), (3, 2, 49_998), (99_999, 7, 1), (5, 3000, 33)])

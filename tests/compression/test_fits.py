@@ -92,3 +92,15 @@ def test_stage_ratios_multiply_to_the_density(density: float, stages: int, first
 
 def test_most_stages() -> None:
     assert [fits.most_stages(density) for density in (1.0, 0.5, 0.25, 0.1, 0.01, 0.001)] == [1, 1, 2, 4, 7, 10]
+
+
+@pytest.mark.parametrize("fit", FITS.values())
+@pytest.mark.parametrize("ratio", [0.25, 0.01, 1.0])
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_rows_of_sums_give_what_they_give_one_by_one(fit: fits.Fit, ratio: float) -> None:
+    generator = np.random.default_rng(1)
+    magnitudes = [generator.exponential(size=200), np.abs(generator.standard_t(3, size=500)), np.full(50, 1.5)]
+    rows = np.array([(x.size, x.sum(), (x * x).sum(), np.log(x + fits.LOG_EPSILON).sum()) for x in magnitudes])
+    shapes = [Shape.of_tail(int(row[0]), row[1], row[2]) for row in rows]
+    alone = [fit(Shape(s.mean, s.variance, row[3] / row[0]), ratio) for s, row in zip(shapes, rows, strict=True)]
+    np.testing.assert_allclose(fits.of_rows(fit, rows, ratio), alone, rtol=1e-9)

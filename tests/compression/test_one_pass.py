@@ -50,11 +50,13 @@ def bits(x: torch.Tensor) -> bytes:
 
 
 def assert_alike(one: dict[str, float], many: dict[str, float]) -> None:
-    """Equal; an estimated threshold up to its last bit, since the sums of one pass and of many differ by rounding."""
+    """Equal; an estimated threshold up to its last bits, since the sums of one pass and of many differ by rounding, and
+    every stage rounds to float32 again.
+    """
     one, many = dict(one), dict(many)
     threshold, other = one.pop("threshold", 0.0), many.pop("threshold", 0.0)
     np.testing.assert_equal(one, many)
-    np.testing.assert_allclose(threshold, other, rtol=2.0**-22)
+    np.testing.assert_allclose(threshold, other, rtol=2.0**-20)
 
 
 @pytest.mark.parametrize("data", list(DATA))

@@ -35,7 +35,7 @@ class GaussianK(ThresholdCompressor):
         """The same search in a sample says which thresholds will be tried; three times, since a count near a bound
         may fall on either side of it.
         """
-        sample = passes.sample(gradient, residual, GRAINS)
+        sample = passes.sample(gradient, residual, GRAINS, GROUPS)
         sums, wanted = passes.moments(sample), sample.numel() * context.density
 
         def search(deviations: float) -> list[float]:
@@ -56,9 +56,8 @@ class GaussianK(ThresholdCompressor):
         """Half a bracket, as a share of a threshold: all of them are multiples of the first."""
         if sample.numel() < GROUPS * GRAIN:
             return MOST_AROUND
-        sums = [passes.moments(group) for group in Groups(passes, sample).groups]
-        every = np.array([(s.count, s.sum, s.sum_squares) for s in sums])
-        threshold, error = jackknife(every, lambda each: _first(each[0], each[1], each[2], density))
+        every = Groups(passes, sample).signed_moments()
+        threshold, error = jackknife(every, lambda rows: np.array([_first(n, x, xx, density) for n, x, xx in rows]))
         return min(MOST_AROUND, WIDTH * error / threshold) if threshold > 0.0 else MOST_AROUND
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:

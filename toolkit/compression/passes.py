@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -146,10 +147,22 @@ class KernelPasses:
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
         self.kernels.zero_at(x.numpy(), indices.numpy())
 
-    def sample(self, gradient: torch.Tensor, residual: torch.Tensor, grains: int) -> torch.Tensor:
-        """At most `grains` jittered grains of 32 elements of gradient + residual; the same ones in every call."""
+    def group_moments(self, x: torch.Tensor, groups: int) -> Sequence[Sums]:
+        """Of each of so many equal parts of x."""
+        sums: Sequence[Sums] = self.kernels.group_moments(x.numpy(), groups)
+        return sums
+
+    def group_tails(self, x: torch.Tensor, groups: int, threshold: float) -> Sequence[tuple[int, float, float]]:
+        """`tail_moments` of each of so many equal parts of x."""
+        tails: Sequence[tuple[int, float, float]] = self.kernels.group_tails(x.numpy(), groups, threshold)
+        return tails
+
+    def sample(self, gradient: torch.Tensor, residual: torch.Tensor, grains: int, groups: int = 1) -> torch.Tensor:
+        """At most `grains` jittered grains of 32 elements of gradient + residual, the same ones in every call, dealt
+        out to groups that lie behind each other.
+        """
         taken = self._floats.array(32 * grains)
-        count = self.kernels.sample(gradient.numpy(), residual.numpy(), taken)
+        count = self.kernels.sample(gradient.numpy(), residual.numpy(), taken, groups)
         return torch.from_numpy(taken[:count])
 
     def sample_strided(

@@ -14,9 +14,9 @@ import torch
 import cext
 from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
-from toolkit.compression.fits import Sums
+from toolkit.compression.fits import Fit, Sums
 from toolkit.compression.passes import KernelPasses, Prediction
-from toolkit.compression.predict import GRAINS, Fit, predict_stages, stage_thresholds
+from toolkit.compression.predict import GRAINS, GROUPS, predict_stages, stage_thresholds
 from toolkit.compression.stages import StageSearch
 from toolkit.compression.statistical import StatisticalCompressor
 from toolkit.compression.tail import Tail, TailSums
@@ -45,7 +45,7 @@ class Sidco(StatisticalCompressor):
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
-        sample = passes.sample(gradient, residual, GRAINS)
+        sample = passes.sample(gradient, residual, GRAINS, GROUPS)
         return predict_stages(passes, sample, self._plan(context.density), self.elements, self.sums)
 
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
