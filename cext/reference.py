@@ -212,8 +212,8 @@ def collect_feedback(
     and `between` receives the elements inside each bracket, in no particular order, so that the sums above any
     threshold inside can be completed exactly.
     The kernels add up 16 of a tail's excesses and their squares in float32 first and, where the sum of |residual| is
-    wanted alone, that, too: as a rule 1e-8 of a tail off over 2 M elements, and 1e-10 of the sum. They are quickest where every high
-    has at most 20 significant bits (cext.short_above). ValueError where brackets overlap.
+    wanted alone, that, too: as a rule 1e-8 of a tail off over 2 M elements, and 1e-10 of the sum. They are quickest
+    where every high has at most 20 significant bits (cext.short_above). ValueError where brackets overlap.
     """
     bounds = np.sort(brackets.reshape(-1, 2), axis=0).ravel()
     if (np.diff(bounds) < 0).any():
