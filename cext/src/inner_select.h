@@ -28,6 +28,23 @@ INLINE void pack_one(float *x, int64_t i, struct packing *p, bool zero) {
     x[i] = 0.0f;
 }
 
+#if !WORDWISE
+/* A word that holds some entries, most likely. */
+INLINE int64_t pack_registers(float *x, int32_t base, int32_t key, int32_t zero_key, bool zero, int32_t *indices,
+                              float *values) {
+  int64_t packed = 0;
+  for (int b = 0; b < WORD; b += VEC) {
+    if (b % LANES == 0)
+      __builtin_prefetch(x + b + AHEAD, zero);
+    const vec v = v_load(x + b);
+    if (zero)
+      v_store(x + b, v_zero_above(v, zero_key));
+    packed += v_pack(v, v_greater(v, key), base + b, indices + packed, values + packed);
+  }
+  return packed;
+}
+#endif
+
 INLINE int64_t pack_loop(float *x, int64_t n, struct packing *p, bool zero, bool dense) {
   int64_t i = 0, packed = p->packed;
   const int64_t room = p->room, base = p->base;
@@ -35,6 +52,12 @@ INLINE int64_t pack_loop(float *x, int64_t n, struct packing *p, bool zero, bool
   int32_t *const indices = p->indices;
   float *const values = p->values;
   for (; i + WORD <= n && packed + WORD <= room; i += WORD) {
+#if !WORDWISE
+    if (dense) {
+      packed += pack_registers(x + i, (int32_t)(base + i), key, zero_key, zero, indices + packed, values + packed);
+      continue;
+    }
+#endif
     vec block[WORD / VEC];
     uint64_t bits = 0;
     for (int b = 0; b < WORD / VEC; b++) {

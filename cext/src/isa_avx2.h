@@ -7,6 +7,7 @@
 #include <immintrin.h>
 
 #define SPECIALIZED 1 /* loops are compiled once a method */
+#define WORDWISE 0    /* compaction is best register by register, as soon as one is compared */
 #define ISA_NAME "avx2"
 #define ISA_KERNELS kernels_avx2
 
@@ -45,17 +46,19 @@ static inline uint32_t v_inside_two_or_above(vec v, int32_t low, int32_t high, i
 static inline __m256i order_of(uint32_t mask) {
   return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)compress_table[mask]));
 }
-/* Packs a word; writes whole registers; returns the entries. */
+/* Packs a register, all of which is written; returns the entries. */
+static inline int64_t v_pack(vec v, uint32_t mask, int32_t base, int32_t *indices, float *values) {
+  const __m256i order = order_of(mask);
+  _mm256_storeu_si256((__m256i *)indices, _mm256_add_epi32(order, _mm256_set1_epi32(base)));
+  _mm256_storeu_ps(values, _mm256_permutevar8x32_ps(v, order));
+  return __builtin_popcount(mask);
+}
+/* The same of a word. */
 static inline int64_t v_pack_word(const vec block[WORD / VEC], uint64_t bits, int32_t base, int32_t *indices,
                                   float *values) {
   int64_t packed = 0;
-  for (int b = 0; b < WORD / VEC; b++) {
-    const uint32_t mask = bits >> b * VEC & 0xff;
-    const __m256i order = order_of(mask);
-    _mm256_storeu_si256((__m256i *)(indices + packed), _mm256_add_epi32(order, _mm256_set1_epi32(base + b * VEC)));
-    _mm256_storeu_ps(values + packed, _mm256_permutevar8x32_ps(block[b], order));
-    packed += __builtin_popcount(mask);
-  }
+  for (int b = 0; b < WORD / VEC; b++)
+    packed += v_pack(block[b], bits >> b * VEC & 0xff, base + b * VEC, indices + packed, values + packed);
   return packed;
 }
 static inline ivec i_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }

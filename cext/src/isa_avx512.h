@@ -6,6 +6,7 @@
 #include <immintrin.h>
 
 #define SPECIALIZED 1 /* loops are compiled once a method */
+#define WORDWISE 1    /* compaction is best word by word */
 #define ISA_NAME "avx512"
 #define ISA_KERNELS kernels_avx512
 

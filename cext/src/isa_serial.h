@@ -8,6 +8,7 @@
 #include <math.h>
 
 #define SPECIALIZED 0 /* one loop for all methods: it compiles in seconds, and this level is not for speed */
+#define WORDWISE 1
 #define ISA_NAME "serial"
 #define ISA_KERNELS kernels_serial
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -38,9 +39,13 @@ class GaussianK(ThresholdCompressor):
         sample = passes.sample(gradient, residual, GRAINS, GROUPS)
         sums, wanted = passes.moments(sample), sample.numel() * context.density
 
+        @functools.cache
+        def above(threshold: float) -> int:
+            return passes.tail_moments(sample, threshold)[0]
+
         def search(deviations: float) -> list[float]:
             def count(threshold: float) -> float:
-                found = passes.tail_moments(sample, threshold)[0]
+                found = above(threshold)
                 return max(0.0, found + deviations * math.sqrt(found + 1.0))
 
             return [threshold for threshold, _ in _tried(sums, context.density, wanted, count)]
