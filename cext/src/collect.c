@@ -134,12 +134,3 @@ struct collected collect(struct selection *selection, struct collector *c, const
   result.moments = finish_moments(&total);
   return result;
 }
-
-int64_t settle(const struct payload *entries, int64_t count, float *residual, int32_t key, int32_t zero_key,
-               int threads) {
-  const struct payload from[2] = {{entries->indices, entries->values, count}, {NULL, NULL, 0}};
-  struct selection s = plain_selection(NULL, residual, count, key);
-  s.from = from;
-  s.zero_key = zero_key;
-  return run_selection(&s, &from[0], NULL, threads);
-}

@@ -174,7 +174,7 @@ METHOD(collect_feedback) {
 METHOD(settle) {
   OPEN(settle, 7);
   float *residual;
-  int64_t n, entries, bad;
+  int64_t n, entries, kept, bad = -1;
   int32_t key, zero_key;
   int threads;
   struct payload list;
@@ -186,12 +186,12 @@ METHOD(settle) {
     return finish(&call, NULL);
   const struct entries places = {list.indices, NULL, entries};
   Py_BEGIN_ALLOW_THREADS;
-  bad = find_bad_index(&places, n, NULL);
-  if (bad < 0)
-    entries = settle(&list, entries, residual, key, zero_key, threads);
+  kept = settle(&list, entries, residual, n, key, zero_key, threads);
+  if (kept < 0)
+    bad = find_bad_index(&places, n, NULL);
   Py_END_ALLOW_THREADS;
-  if (bad < 0)
-    return finish(&call, PyLong_FromLongLong(entries));
+  if (kept >= 0)
+    return finish(&call, PyLong_FromLongLong(kept));
   PyErr_Format(PyExc_ValueError, "%s: indices[%lld] = %d: allowed are 0 to %lld", call.function, (long long)bad,
                (int)list.indices[bad], (long long)n - 1);
   return finish(&call, NULL);

@@ -128,6 +128,36 @@ def test_settle_equals_reference_and_conserves(level, threads, threshold, make, 
     assert same(residual, compensated)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 4.0])
+def test_a_long_list_is_settled_in_parts(level, threads, threshold, make, same):
+    """Enough entries for three threads, each of which packs a part of them in place."""
+    residual, wanted_residual = make(2_000_003), make(2_000_003)
+    indices = np.flatnonzero(np.abs(residual) > 0.15).astype(np.int32)
+    values = residual[indices]
+    residual[indices[np.abs(values) > 0.25]] = wanted_residual[indices[np.abs(values) > 0.25]] = 0
+    wanted = indices.copy(), values.copy()
+    assert len(indices) > 3 * 2**19
+    kept = cext.settle(residual, indices, values, len(indices), 0.25, threshold, threads)
+    assert kept == reference.settle(wanted_residual, *wanted, len(indices), 0.25, threshold)
+    assert np.array_equal(indices[:kept], wanted[0][:kept])
+    assert same(values[:kept], wanted[1][:kept])
+    assert same(residual, wanted_residual)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wrong", [-1, 1_500_000])
+def test_a_wrong_index_anywhere_changes_nothing(threads, wrong, make, same):
+    residual = make(1_500_000)
+    indices = np.arange(1_500_000, dtype=np.int32)
+    values = residual.copy()
+    indices[1_400_000] = wrong
+    before = residual.copy(), indices.copy(), values.copy()
+    with pytest.raises(ValueError, match=rf"indices\[1400000\] = {wrong}"):
+        cext.settle(residual, indices, values, len(indices), 0.5, 1.0, threads)
+    assert all(same(now, then) for now, then in zip((residual, indices, values), before, strict=True))
+
+
 @pytest.mark.parametrize("n", [0, 5, 32, 1000, 50_000])
 def test_sample_equals_reference(n, make, same):
     gradient, x = make(n), make(n, seed=1)

@@ -14,6 +14,7 @@ from toolkit.compression.passes import KernelPasses, Prediction, Selection
 from toolkit.compression.predict import GRAINS, predict_count
 from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail, nth_largest, strided_sample
+from toolkit.experiment import CompressionSection
 
 ROUNDS = 40
 SAMPLE = 8192
@@ -28,16 +29,34 @@ class RedSync(ThresholdCompressor):
     whole vector again and again: a sample says how far down candidates are wanted, and they are gathered once.
     """
 
+    def __init__(self, section: CompressionSection, elements: int) -> None:
+        super().__init__(section, elements)
+        self._last_largest = 0.0  # only makes a prediction better: what is sent does not depend on it
+
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
-        """Whatever the largest magnitude will be, the threshold lies between the k-th and the 2k-th."""
+        """Whatever the largest magnitude will be, the threshold lies between the k-th and the 2k-th. Where, the search
+        in the sample says, up to the largest magnitude of the call before.
+        """
         k = wanted_count(self.elements, context.density)
         sample = passes.sample(gradient, residual, GRAINS)
-        return predict_count(passes, sample, self.elements, 2.0 * k, 1.4 * k, cext.SUM_ABS)
+        found = predict_count(passes, sample, self.elements, 2.0 * k, 1.4 * k, cext.SUM_ABS)
+        if found is None or not 0.0 < self._last_largest < math.inf:
+            return found
+        sums, wanted = passes.moments(sample), k / self.elements * sample.numel()
+        low, high = sums.sum_abs / sums.count, self._last_largest
+        for _ in range(ROUNDS):
+            threshold = 0.5 * (low + high)
+            count = passes.tail_moments(sample, threshold)[0]
+            if wanted <= count <= 2.0 * wanted:
+                return replace(found, zero_above=max(found.low, threshold))
+            low, high = (threshold, high) if count > 2.0 * wanted else (low, threshold)
+        return found
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
+        self._last_largest = largest
         _prime(tail, k, self.seed(context))
         enough = (tail.floor >= mean and tail.candidates[0].numel() >= k) or tail.count(mean) >= k
         low, high = (mean, largest) if enough else (0.0, mean)
