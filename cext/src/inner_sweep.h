@@ -42,7 +42,8 @@ static void fetch_noted(struct packing *pack, int64_t from, float *x) {
  * is little to sum, one is best: measured. */
 enum { GROUP = 4 };
 
-/* pack: of what goes on; what: sums; stages: how many of them are every element's, 0 to 2 */
+/* pack: of what goes on; what: sums; stages: how many of them are every element's, 0 to 2. Where MUCH goes on and these
+ * are all the stages, what goes on are the candidates alone, and what is inside a bracket is found here. */
 INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep *s, struct packing *pack, int what,
                        int stages, enum amount amount) {
   struct division *const d = s->division;
@@ -59,23 +60,30 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
   const bool squares = what & SUM_SQUARES;
   struct counts counts = no_counts();
   ivec above = i_zero(), above_second = i_zero();
+  const bool apart = stages > 0 && amount == MUCH;
+  int64_t inside_noted = 0;
   const int64_t words = n / WORD, most = stages > 0 || what & SUM_LOGS ? GROUP : 1;
   for (int64_t start = 0; start < words; start += most) {
     const int64_t group = min64(most, words - start);
-    uint64_t going_on[GROUP] = {0};
+    uint64_t going_on[GROUP] = {0}, inside[GROUP] = {0};
     vec block[GROUP][WORD / VEC];
     for (int part = 0; part < PARTS; part++) {
       struct sums sums = no_sums();
       struct stage_sums first_above = no_excess(), second_above = no_excess();
       for (int64_t w = 0; w < group; w++) {
-        uint64_t bits = 0;
+        uint64_t bits = 0, inside_bits = 0;
         UNROLL for (int b = 0; b < WORD / LANES; b++) {
           const int64_t at = (start + w) * WORD + b * LANES + part * VEC;
           const vec v = add_ahead(gradient, x, at, part == 0);
           v_store(x + at, amount == MUCH ? v_zero_above(v, zero_key) : v);
           block[w][b * PARTS + part] = v;
+          if (apart)
+            inside_bits |= (uint64_t)(stages == 1 ? v_inside_or_above(v, low.low_key, low.high_key, INT32_MAX)
+                                                  : v_inside_two_or_above(v, low.low_key, low.high_key, second.low_key,
+                                                                          second.high_key, INT32_MAX))
+                           << b * LANES;
           const uint32_t mask =
-              stages == 0   ? v_greater(v, key)
+              stages == 0 || apart ? v_greater(v, key)
               : stages == 1 ? v_inside_or_above(v, low.low_key, low.high_key, key)
                             : v_inside_two_or_above(v, low.low_key, low.high_key, second.low_key, second.high_key, key);
           bits |= (uint64_t)mask << b * LANES;
@@ -90,6 +98,7 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
           }
         }
         going_on[w] |= bits << part * VEC;
+        inside[w] |= inside_bits << part * VEC;
       }
       close_sums(&sums, &lanes, part, what);
       if (stages > 0)
@@ -101,8 +110,12 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
       const int32_t base = (int32_t)(pack->base + (start + w) * WORD);
       packed += amount == MUCH ? v_pack_word(block[w], going_on[w], base, indices + packed, values + packed)
                                : note_places(going_on[w], base, indices + packed, amount);
+      if (apart)
+        inside_noted += note_places(inside[w], (int32_t)((start + w) * WORD), d->indices + inside_noted, FEW);
     }
   }
+  for (int64_t i = 0; i < inside_noted; i++)
+    d->between[d->found++] = x[d->indices[i]];
   const int64_t before = pack->packed;
   pack->packed = packed;
   if (amount != MUCH)
@@ -213,14 +226,23 @@ static void sweep_rest(const float *gradient, float *x, int64_t i, int64_t n, st
 static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
   struct division *d = s->division;
   struct packing survivors = *s->pack;
+  const int stages = d ? 1 + (d->second >= 0) : 0;
+  int64_t sent = 0;
   if (d) {
     survivors.key = d->survivors_key;
     survivors.indices = d->indices;
     survivors.values = d->values;
     survivors.packed = 0;
-    survivors.amount = d->amount;
+    survivors.amount = d->amount == MUCH && d->stages > stages ? SOME : d->amount;
   }
-  sweep_variant(gradient, x, n, s, &survivors, d ? 1 + (d->second >= 0) : 0);
+  if (d && survivors.amount == MUCH) {
+    struct packing candidates = *s->pack;
+    candidates.amount = MUCH;
+    sweep_variant(gradient, x, n, s, &candidates, stages);
+    sent = candidates.packed - s->pack->packed;
+    s->pack->packed = candidates.packed;
+  } else
+    sweep_variant(gradient, x, n, s, &survivors, stages);
   sweep_rest(gradient, x, n / WORD * WORD, n, s, &survivors);
   fold_mantissas(s->moments);
   if (!d) {
@@ -229,6 +251,7 @@ static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
   }
   d->survivors = survivors.packed;
   s->sums &SUM_SQUARES ? divide(s, true) : divide(s, false);
+  d->survivors += sent;
 }
 
 /* Thresholds alone. */

@@ -94,6 +94,11 @@ def test_most_stages() -> None:
     assert [fits.most_stages(density) for density in (1.0, 0.5, 0.25, 0.1, 0.01, 0.001)] == [1, 1, 2, 4, 7, 10]
 
 
+def test_equal_magnitudes_are_told_by_their_variance_where_logarithms_are_rounded() -> None:
+    assert fits.gamma(Shape(130.0, 0.0, math.log(130.0) - 4e-8), 0.01) == 130.0
+    assert fits.gamma(Shape(130.0, 1.0, math.log(130.0) - 3e-5), 0.01) > 130.5
+
+
 @pytest.mark.parametrize("fit", FITS.values())
 @pytest.mark.parametrize("ratio", [0.25, 0.01, 1.0])
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaincc, gammainccinv
 
 Rows = NDArray[np.float64]
+ALL_EQUAL = 1e-14  # variance over squared mean that rounding alone may leave
 LOG_EPSILON = 2.2e-16  # added to every magnitude under the logarithm, so that zeros have one
 
 
@@ -77,7 +78,7 @@ def pareto(shape: Shape, ratio: float) -> float:
     if not math.isfinite(shape.mean) or not math.isfinite(shape.variance):
         return math.nan
     squared_mean = shape.mean * shape.mean
-    if shape.variance <= 1e-14 * squared_mean or squared_mean == 0.0:
+    if shape.variance <= ALL_EQUAL * squared_mean or squared_mean == 0.0:
         return shape.mean
     scale, kappa = pareto_parameters(shape)
     if abs(kappa) < 1e-12:
@@ -92,13 +93,18 @@ def pareto_parameters(shape: Shape) -> tuple[float, float]:
 
 
 def gamma(shape: Shape, ratio: float) -> float:
-    """Gamma by Minka's closed-form estimate: s = ln μ − mean ln x; η = β·P⁻¹(α, 1−δ)."""
+    """Gamma by Minka's closed-form estimate: s = ln μ − mean ln x; η = β·P⁻¹(α, 1−δ).
+
+    The mean where all are equal, which a variance, if there is one, tells better than s: logarithms are rounded.
+    """
     if ratio >= 1.0:
         return 0.0
     if not (math.isfinite(shape.mean) and math.isfinite(shape.mean_log)):
         return math.nan
     if shape.mean == 0.0:
         return 0.0
+    if shape.variance <= ALL_EQUAL * shape.mean * shape.mean:
+        return shape.mean
     alpha, beta = gamma_parameters(shape)
     # The complement's inverse keeps its digits where the ratio is small.
     return beta * float(gammainccinv(alpha, ratio)) if math.isfinite(alpha) else shape.mean
@@ -119,19 +125,20 @@ def of_rows(fit: Fit, rows: Rows, ratio: float) -> NDArray[np.float64]:
     """
     counts, totals = rows[:, 0], rows[:, 1]
     mean = totals / counts
+    variance = (rows[:, 2] - totals * mean) / (counts - 1)
     if fit is exponential:
         return mean * -math.log(ratio)
     if fit is gamma and ratio < 1.0:
         s = np.log(mean) - rows[:, 3] / counts
         alpha = (3.0 - s + np.sqrt((s - 3.0) ** 2 + 24.0 * s)) / (12.0 * s)
-        return np.where(s > 1e-12, mean / alpha * gammainccinv(alpha, ratio), mean)
+        spread_out = (s > 1e-12) & (variance > ALL_EQUAL * mean * mean)
+        return np.where(spread_out, mean / alpha * gammainccinv(alpha, ratio), mean)
     if fit is pareto and ratio < 1.0:
-        variance = (rows[:, 2] - totals * mean) / (counts - 1)
         spread = mean * mean / variance
         scale, kappa = 0.5 * mean * (spread + 1.0), 0.5 * (spread - 1.0)
         threshold = scale * -np.expm1(kappa * math.log(ratio)) / kappa
         threshold = np.where(np.abs(kappa) < 1e-12, scale * -math.log(ratio), threshold)
-        return np.where(variance > 1e-14 * mean * mean, threshold, mean)
+        return np.where(variance > ALL_EQUAL * mean * mean, threshold, mean)
     shapes = [Shape.of_tail(int(row[0]), row[1], row[2]) for row in rows.tolist()]
     logs = rows[:, 3] / counts if rows.shape[1] > 3 else np.full(len(rows), math.nan)
     return np.array([fit(Shape(s.mean, s.variance, log), ratio) for s, log in zip(shapes, logs.tolist(), strict=True)])
