@@ -104,7 +104,6 @@ def moments(x: Vector, threads: int = 1) -> Moments:
     """One pass over |x|: see Moments. A NaN makes every sum and the maximum NaN; an infinity makes them infinite.
 
     The sums are float64; ln(|x| + 2.2e-16) is the first stage of SIDCo-GP (SIDCo, MLSys 2021), added in float32.
-    The kernels multiply a few mantissas in float32 first: at most 2^-24 an element off in sum_log, either way.
     """
     a = np.abs(x)
     wide = a.astype(np.float64)
@@ -212,8 +211,10 @@ def collect_feedback(
     and `between` receives the elements inside each bracket, in no particular order, so that the sums above any
     threshold inside can be completed exactly.
     The kernels add up 16 of a tail's excesses and their squares in float32 first and, where the sum of |residual| is
-    wanted alone, that, too: as a rule 1e-8 of a tail off over 2 M elements, and 1e-10 of the sum. They are quickest
-    where every high has at most 20 significant bits (cext.short_above). ValueError where brackets overlap.
+    wanted alone, that, too: as a rule 1e-8 of a tail off over 2 M elements, and 1e-10 of the sum. For SUM_ABS,
+    SUM_SQUARES and SUM_LOGS together they multiply 16 mantissas in float32 first: at most 2^-24 an element off in
+    sum_log, either way. They are quickest where every high has at most 20 significant bits (cext.short_above).
+    ValueError where brackets overlap.
     """
     bounds = np.sort(brackets.reshape(-1, 2), axis=0).ravel()
     if (np.diff(bounds) < 0).any():

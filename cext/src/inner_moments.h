@@ -1,8 +1,8 @@
 /* Sums of one chunk in 16 double lanes, the same numbers in the same order on every instruction set.
  *
- * sum of ln(|x| + 2.2e-16) is almost free: exponents are added up as integers, mantissas multiplied, a few in float and
- * those products in double, and one logarithm is taken at the end of the chunk: at most 2^-24 an element off, either
- * way. A square of a float is exact in double, so no ISA rounds it differently.
+ * sum of ln(|x| + 2.2e-16) is almost free: exponents are added up as integers, mantissas multiplied, and one logarithm
+ * is taken at the end of the chunk. Beside the sums of one method (SIDCo-GP) a few are multiplied in float first: at
+ * most 2^-24 an element off, either way. A square of a float is exact in double, so no ISA rounds it differently.
  *
  * Where the sum of |x| is wanted alone (SIDCo-E, RedSync), up to 16 blocks are added up in float first and widened
  * once: as a rule 1e-10 of the sum off over 2 M elements. Beside squares it stays exact: a variance is the
@@ -38,8 +38,8 @@ enum { PARTS = LANES / VEC };
 
 /* Sums of one part's lanes over at most 16 blocks. */
 struct sums {
-  dvec sum, sum_abs, sum_squares;
-  vec magnitudes, mantissa; /* mantissa: product of at most 16 in [1, 2) */
+  dvec sum, sum_abs, sum_squares, mantissa; /* mantissa: product of at most 16 in [1, 2) */
+  vec magnitudes, short_mantissa;           /* the same in float */
 };
 
 /* What does not depend on the order, over all parts; at most FOLD_BLOCKS blocks. */
@@ -47,7 +47,10 @@ struct counts {
   ivec exponent, largest, nonzero; /* exponents with their bias */
 };
 
-INLINE struct sums no_sums(void) { return (struct sums){d_zero(), d_zero(), d_zero(), v_zero(), v_set(1.0f)}; }
+INLINE struct sums no_sums(void) {
+  const vec one = v_set(1.0f);
+  return (struct sums){d_zero(), d_zero(), d_zero(), d_widen(one), v_zero(), one};
+}
 
 INLINE void d_add_to(double *sum, dvec d) { d_store(sum, d_add(d_load(sum), d)); }
 
@@ -60,7 +63,8 @@ INLINE void close_sums(const struct sums *sums, struct moment_lanes *lanes, int 
   if (what & SUM_SQUARES)
     d_add_to(lanes->sum_squares + at, sums->sum_squares);
   if (what & SUM_LOGS)
-    d_store(lanes->mantissa + at, d_mul(d_load(lanes->mantissa + at), d_widen(sums->mantissa)));
+    d_store(lanes->mantissa + at,
+            d_mul(d_load(lanes->mantissa + at), what == SUM_ALL ? sums->mantissa : d_widen(sums->short_mantissa)));
 }
 
 INLINE struct counts no_counts(void) { return (struct counts){i_zero(), i_zero(), i_zero()}; }
@@ -108,7 +112,10 @@ INLINE void sum_vec(struct sums *sums, struct counts *counts, vec v, int what) {
   if (what & SUM_LOGS) {
     const vec shifted = v_plus(magnitude, LOG_EPSILON);
     counts->exponent = i_add(counts->exponent, v_exponent(shifted));
-    sums->mantissa = v_mul(sums->mantissa, v_mantissa(shifted));
+    if (what == SUM_ALL)
+      sums->mantissa = d_mul(sums->mantissa, d_widen(v_mantissa(shifted)));
+    else
+      sums->short_mantissa = v_mul(sums->short_mantissa, v_mantissa(shifted));
   }
 }
 
@@ -128,6 +135,18 @@ static int variant_of(int sums) {
 }
 #endif
 
+/* One register of x at `at`, plus gradient where there is feedback, which is stored. */
+INLINE vec read_ahead(const float *gradient, float *x, int64_t at, bool first, bool feedback) {
+  if (!feedback) {
+    if (first)
+      __builtin_prefetch(x + at + AHEAD);
+    return v_load(x + at);
+  }
+  const vec v = add_ahead(gradient, x, at, first);
+  v_store(x + at, v);
+  return v;
+}
+
 /* A few whole blocks from `at` on; with a residual, r += g first. */
 INLINE void moment_group(const float *gradient, float *x, int64_t at, int blocks, struct moment_lanes *lanes,
                          struct counts *counts, bool feedback) {
@@ -135,15 +154,7 @@ INLINE void moment_group(const float *gradient, float *x, int64_t at, int blocks
     struct sums sums = no_sums();
     UNROLL for (int b = 0; b < blocks; b++) {
       const int64_t i = at + b * LANES + part * VEC;
-      if (part == 0)
-        __builtin_prefetch(x + i + AHEAD, feedback);
-      vec v = v_load(x + i);
-      if (feedback) {
-        if (part == 0)
-          __builtin_prefetch(gradient + i + AHEAD);
-        v = v_add(v, v_load(gradient + i));
-        v_store(x + i, v);
-      }
+      const vec v = read_ahead(gradient, x, i, part == 0, feedback);
       counts->nonzero = i_count_above(counts->nonzero, v, 0);
       sum_vec(&sums, counts, v, SUM_ALL);
     }
@@ -204,16 +215,7 @@ INLINE void score_loop(const float *gradient, float *x, int64_t blocks, float *s
     vec magnitudes[PARTS];
     UNROLL for (int part = 0; part < PARTS; part++) {
       const int64_t i = b * LANES + part * VEC;
-      if (part == 0)
-        __builtin_prefetch(x + i + AHEAD, feedback);
-      vec v = v_load(x + i);
-      if (feedback) {
-        if (part == 0)
-          __builtin_prefetch(gradient + i + AHEAD);
-        v = v_add(v, v_load(gradient + i));
-        v_store(x + i, v);
-      }
-      magnitudes[part] = v_abs(v);
+      magnitudes[part] = v_abs(read_ahead(gradient, x, i, part == 0, feedback));
     }
     scores[b] = v_sum_halves(magnitudes);
   }

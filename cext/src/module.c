@@ -125,6 +125,11 @@ METHOD(topk_select_feedback) {
 
 /* ---- moments ---- */
 
+static PyObject *build_moments(const struct moments *m, int64_t n) {
+  return Py_BuildValue("LLddddd", (long long)n, (long long)m->nonzero, m->sum, m->sum_abs, m->sum_squares, m->sum_log,
+                       m->max_abs);
+}
+
 static PyObject *sum_up(struct call *call, const float *gradient, float *x, int64_t n, PyObject *threads_argument) {
   struct moments m;
   int threads;
@@ -133,8 +138,7 @@ static PyObject *sum_up(struct call *call, const float *gradient, float *x, int6
   Py_BEGIN_ALLOW_THREADS;
   m = compute_moments(gradient, x, n, threads);
   Py_END_ALLOW_THREADS;
-  return finish(call, Py_BuildValue("LLddddd", (long long)n, (long long)m.nonzero, m.sum, m.sum_abs, m.sum_squares,
-                                    m.sum_log, m.max_abs));
+  return finish(call, build_moments(&m, n));
 }
 
 METHOD(moments) {
@@ -188,12 +192,6 @@ static PyObject *with_item(PyObject *tuple, int64_t place, PyObject *item) {
 
 enum { MOST_GROUPS = 256 };
 
-static PyObject *build_moments(const void *sums, int64_t number, int64_t each) {
-  const struct moments *m = (const struct moments *)sums + number;
-  return Py_BuildValue("LLddddd", (long long)each, (long long)m->nonzero, m->sum, m->sum_abs, m->sum_squares,
-                       m->sum_log, m->max_abs);
-}
-
 /* x, groups */
 METHOD(group_moments) {
   OPEN(group_moments, 2);
@@ -208,7 +206,7 @@ METHOD(group_moments) {
   Py_END_ALLOW_THREADS;
   PyObject *all = PyTuple_New((Py_ssize_t)groups);
   for (int64_t g = 0; all && g < groups; g++)
-    all = with_item(all, g, build_moments(sums, g, n / groups));
+    all = with_item(all, g, build_moments(&sums[g], n / groups));
   return finish(&call, all);
 }
 

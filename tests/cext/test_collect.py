@@ -192,6 +192,14 @@ def test_sums_of_groups_are_those_of_their_parts(level, n, groups, make):
         assert [sums.count for sums in reference.group_moments(x, groups)] == [each] * groups
 
 
+def test_logarithms_of_one_pass_are_near(level, make, room):
+    """SIDCo-GP's sums multiply mantissas in float32: 2^-24 an element at most, and errors cancel out."""
+    for kind, close in (("normal", 2.0**-30), ("equal", 2.0**-24)):
+        x = make(1_000_003, kind)
+        seen, *_ = collect(cext, np.zeros_like(x), x.copy(), 9.0, 9.0, room, brackets=np.empty(0), sums=14)
+        assert seen.moments.sum_log == pytest.approx(cext.moments(x).sum_log, abs=close * len(x))
+
+
 @pytest.mark.parametrize("groups", [0, 257])
 def test_groups_are_one_to_256(groups, make):
     with pytest.raises(ValueError, match="groups = "):

@@ -14,9 +14,6 @@ def close(a, b, scale):
     return a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= 1e-12 * scale
 
 
-LOG_ERROR = 2.0**-24  # an element: four mantissas are multiplied in float32
-
-
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 class TestMoments:
     def test_equals_reference(self, level, length, kinds, make, same):
@@ -35,7 +32,7 @@ class TestMoments:
                 assert close(got.sum, wanted.sum, wanted.sum_abs)
                 assert close(got.sum_abs, wanted.sum_abs, wanted.sum_abs)
                 assert close(got.sum_squares, wanted.sum_squares, wanted.sum_squares)
-                assert close(got.sum_log, wanted.sum_log, 1e12 * LOG_ERROR * max(1, length))
+                assert close(got.sum_log, wanted.sum_log, 40.0 * max(1, length))  # |ln| of a float reaches 100
             assert same(residual, wanted_residual)
 
     def test_tail_equals_reference(self, level, length, kinds, make):
@@ -64,17 +61,12 @@ def test_same_bits_on_every_instruction_set_and_thread_count(n, make):
 def test_logarithms_are_those_of_libm(level):
     x = np.array([0, 1, math.e, 1e-30, 3e38, 1e-45, -2], np.float32)
     shifted = (np.abs(x) + np.float32(2.2e-16)).astype(np.float64)
-    assert cext.moments(x).sum_log == pytest.approx(math.fsum(map(math.log, shifted)), rel=1e-14)  # too few for fours
-
-
-def test_errors_of_logarithms_cancel_out(level, make):
-    x = make(1_000_003)
-    assert cext.moments(x).sum_log == pytest.approx(reference.moments(x).sum_log, rel=1e-9)
+    assert cext.moments(x).sum_log == pytest.approx(math.fsum(map(math.log, shifted)), rel=1e-14)
 
 
 def test_long_products_of_mantissas_do_not_overflow(level):
     x = np.full(300_000, np.nextafter(np.float32(2), np.float32(0)))
-    assert cext.moments(x).sum_log == pytest.approx(300_000 * math.log(float(x[0])), abs=300_000 * LOG_ERROR)
+    assert cext.moments(x).sum_log == pytest.approx(300_000 * math.log(float(x[0])), rel=1e-12)
 
 
 def test_nan_and_infinity_are_carried(level, make):

@@ -140,7 +140,7 @@ def test_moments(device, both, shape) -> None:
     assert_close(found.sum, right.sum, right.sum_abs)
     assert_close(found.sum_abs, right.sum_abs, right.sum_abs)
     assert_close(found.sum_squares, right.sum_squares, right.sum_squares)
-    assert_close(found.sum_log, right.sum_log, 1e12 * 2.0**-24 * right.count)  # the kernels multiply in float32
+    assert_close(found.sum_log, right.sum_log, 100.0 * right.count)
 
 
 @FEW
@@ -184,7 +184,7 @@ def test_large_vectors_on_a_gpu(device, k: int) -> None:
     found, right = passes.moments(x.to(device)), KERNELS.moments(x)
     assert found == passes.moments(x.to(device))
     assert_close(found.sum_abs, right.sum_abs, right.sum_abs)
-    assert_close(found.sum_log, right.sum_log, 1e12 * 2.0**-24 * right.count)  # the kernels multiply in float32
+    assert_close(found.sum_log, right.sum_log, 100.0 * right.count)
 
 
 def test_a_threshold_that_is_no_number_is_refused(device) -> None:
