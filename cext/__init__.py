@@ -9,6 +9,9 @@ Magnitudes are ordered by the bits of |x|: NaN above infinity above every finite
 sent and visible, never lost. Selection, residuals, merging and the optimizer give the same bits on every instruction
 set and for every number of threads; so do the moments.
 
+A residual may be bfloat16 as well, as uint16, where a function has a `seed`: it is rounded as round_bf16 does it, after
+the entries that go are chosen and taken exactly. Samples are taken of either kind.
+
 SANDTABLE_SIMD=serial, avx2 or avx512 forces an instruction set; the default is the best the processor has.
 """
 
@@ -69,6 +72,7 @@ __all__ = [
     "merge_sorted",
     "moments",
     "moments_feedback",
+    "round_bf16",
     "sample",
     "sample_strided",
     "scatter_add",
@@ -115,10 +119,16 @@ def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vecto
 
 
 def threshold_select_feedback(
-    gradient: Vector, residual: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1
+    gradient: Vector,
+    residual: Vector,
+    threshold: float,
+    indices: Vector,
+    values: Vector,
+    threads: int = 1,
+    seed: int = 0,
 ) -> int:
     """residual += gradient, then threshold_select from residual, which becomes 0 where an entry is written."""
-    count: int = _kernels.threshold_select_feedback(gradient, residual, threshold, indices, values, threads)
+    count: int = _kernels.threshold_select_feedback(gradient, residual, threshold, indices, values, threads, seed)
     return count
 
 
@@ -142,9 +152,13 @@ def topk_select_feedback(
     values: Vector,
     workspace: Vector,
     threads: int = 1,
+    seed: int = 0,
 ) -> int:
-    """residual += gradient, then topk_select from residual, which becomes 0 where an entry is written."""
-    count: int = _kernels.topk_select_feedback(gradient, residual, k, indices, values, workspace, threads)
+    """residual += gradient, then topk_select from residual, which becomes 0 where an entry is written.
+
+    Returns k; with a bfloat16 residual -1 where one pass does not do: then nothing is selected.
+    """
+    count: int = _kernels.topk_select_feedback(gradient, residual, k, indices, values, workspace, threads, seed)
     return count
 
 
@@ -204,11 +218,12 @@ def collect_feedback(
     workspace: Vector,
     sums: int = SUM_ALL,
     threads: int = 1,
+    seed: int = 0,
 ) -> Collected:
     """residual += gradient, sums, the brackets' tails and the candidates above `low`, in one pass over memory."""
     arrays = (indices, values, brackets, between, workspace)
     found, all_sums, tails, inside = _kernels.collect_feedback(
-        gradient, residual, low, zero_above, *arrays, sums, threads
+        gradient, residual, low, zero_above, *arrays, sums, threads, seed
     )
     return Collected(found, asked_for(Moments(*all_sums), sums), asked_tails(tails, sums), inside)
 
@@ -221,9 +236,10 @@ def settle(
     zeroed_above: float,
     threshold: float,
     threads: int = 1,
+    seed: int = 0,
 ) -> int:
     """Keeps the entries with |value| > threshold, in place, and mends the residual; returns how many they are."""
-    kept: int = _kernels.settle(residual, indices, values, count, zeroed_above, threshold, threads)
+    kept: int = _kernels.settle(residual, indices, values, count, zeroed_above, threshold, threads, seed)
     return kept
 
 
@@ -239,6 +255,11 @@ def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vecto
     """Moves whole blocks of 16 out of residual, leaving zeros; returns the number of entries."""
     count: int = _kernels.take_blocks(residual, blocks, indices, values, threads)
     return count
+
+
+def round_bf16(x: Vector, residual: Vector, threads: int = 1, seed: int = 0) -> None:
+    """residual[:] = x as bfloat16 (uint16), each rounded up or down at random, without bias."""
+    _kernels.round_bf16(x, residual, threads, seed)
 
 
 def max_abs(x: Vector, threads: int = 1) -> float:

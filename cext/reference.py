@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from cext.moments_type import SUM_ALL, Collected, Moments, TailSums, asked_for, asked_tails
 from cext.places import Vector, check_places
+from cext.reference_bf16 import either, widened
+from cext.reference_bf16 import round_bf16 as round_bf16
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
 from cext.reference_wire import delta_decode as delta_decode
@@ -51,8 +53,15 @@ def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vecto
     return len(chosen)
 
 
+@either
 def threshold_select_feedback(
-    gradient: Vector, residual: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1
+    gradient: Vector,
+    residual: Vector,
+    threshold: float,
+    indices: Vector,
+    values: Vector,
+    threads: int = 1,
+    seed: int = 0,
 ) -> int:
     """residual += gradient, then select from residual; entries that are written become 0 in residual.
 
@@ -83,6 +92,7 @@ def topk_select(x: Vector, k: int, indices: Vector, values: Vector, workspace: V
     return _write(x, _largest(x, k), indices[:k], values[:k])
 
 
+@either
 def topk_select_feedback(
     gradient: Vector,
     residual: Vector,
@@ -91,8 +101,13 @@ def topk_select_feedback(
     values: Vector,
     workspace: Vector,
     threads: int = 1,
+    seed: int = 0,
 ) -> int:
-    """residual += gradient, then the top-k of residual, which becomes 0 there."""
+    """residual += gradient, then the top-k of residual, which becomes 0 there. Returns k.
+
+    The kernel gives -1 with a bfloat16 residual where one pass does not find them: the sum is rounded then, whole, and
+    nothing is selected.
+    """
     residual += gradient
     chosen = _largest(residual, k)
     written = _write(residual, chosen, indices[:k], values[:k])
@@ -159,6 +174,7 @@ def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> 
     group's lie together, in order, and those that cannot be shared evenly behind all. Returns the elements copied:
     fewer than len(out) where x has fewer grains.
     """
+    x = widened(x) if x.dtype == np.uint16 else x
     grains = len(x) // 32
     taken = min(len(out) // 32, grains)
     step = (grains << 32) // taken if taken else 0  # grains a stratum, in units of 2^-32
@@ -178,7 +194,8 @@ def sample_strided(gradient: Vector | None, x: Vector, start: int, stride: int, 
     last = start + (len(out) - 1) * stride
     if len(out) and last >= len(x):
         raise ValueError(f"{len(out)} elements from {start} on, {stride} apart, reach beyond the vector's {len(x)}")
-    out[:] = x[start : last + 1 : stride]
+    taken = x[start : last + 1 : stride]
+    out[:] = widened(taken) if x.dtype == np.uint16 else taken
     if gradient is not None:
         out += gradient[start : last + 1 : stride]
 
@@ -188,6 +205,7 @@ def collect_workspace(n: int) -> int:
     return 0
 
 
+@either
 def collect_feedback(
     gradient: Vector,
     residual: Vector,
@@ -200,6 +218,7 @@ def collect_feedback(
     workspace: Vector,
     sums: int = SUM_ALL,
     threads: int = 1,
+    seed: int = 0,
 ) -> Collected:
     """One pass for thresholds that need statistics of the whole vector: predict, collect, settle.
 
@@ -235,6 +254,7 @@ def collect_feedback(
     return Collected(len(chosen), asked_for(every, sums), asked_tails(tails, sums), len(found))
 
 
+@either
 def settle(
     residual: Vector,
     indices: Vector,
@@ -243,6 +263,7 @@ def settle(
     zeroed_above: float,
     threshold: float,
     threads: int = 1,
+    seed: int = 0,
 ) -> int:
     """Decides among `count` candidates: those with |value| > threshold stay, in order, at the front of indices, values.
 

@@ -8,7 +8,7 @@ struct kind_rule {
 
 static const struct kind_rule rules[] = {
     [FLOAT32] = {"float32", "f", 4}, [FLOAT64] = {"float64", "d", 8}, [INT32] = {"int32", "il", 4},
-    [INT64] = {"int64", "lq", 8},    [BYTES] = {"uint8", "Bbc", 1},
+    [INT64] = {"int64", "lq", 8},    [BYTES] = {"uint8", "Bbc", 1},   [UINT16] = {"uint16", "H", 2},
 };
 
 static bool has_format(const Py_buffer *view, const struct kind_rule *rule) {
@@ -62,16 +62,51 @@ bool take_array(struct call *call, PyObject *object, const char *name, enum kind
   return false;
 }
 
+static bool can_be_indexed(const struct call *call, const char *name, int64_t n) {
+  if (n <= INT32_MAX)
+    return true;
+  PyErr_Format(PyExc_ValueError, "%s: %s has %lld elements: int32 indices reach 2147483647", call->function, name,
+               (long long)n);
+  return false;
+}
+
 bool take_vector(struct call *call, PyObject *object, const char *name, bool writable, float **data, int64_t *n) {
   void *start;
   if (!take_array(call, object, name, FLOAT32, writable, &start, n))
     return false;
   *data = start;
-  if (*n <= INT32_MAX)
-    return true;
-  PyErr_Format(PyExc_ValueError, "%s: %s has %lld elements: int32 indices reach 2147483647", call->function, name,
-               (long long)*n);
-  return false;
+  return can_be_indexed(call, name, *n);
+}
+
+static bool has_two_bytes(PyObject *object) {
+  Py_buffer view;
+  if (PyObject_GetBuffer(object, &view, PyBUF_STRIDES) != 0) {
+    PyErr_Clear(); /* take_array says what is wrong */
+    return false;
+  }
+  const bool two = view.itemsize == 2;
+  PyBuffer_Release(&view);
+  return two;
+}
+
+bool take_either(struct call *call, PyObject *object, const char *name, bool writable, float **data, struct bf16 *bf16,
+                 int64_t *n) {
+  void *start;
+  bf16->values = NULL;
+  if (!has_two_bytes(object))
+    return take_vector(call, object, name, writable, data, n);
+  if (!take_array(call, object, name, UINT16, writable, &start, n))
+    return false;
+  *data = NULL;
+  bf16->values = start;
+  return can_be_indexed(call, name, *n);
+}
+
+bool take_seed(const char *function, PyObject *object, struct bf16 *bf16) {
+  int64_t seed;
+  const bool ok = take_int(function, object, "seed", 0, UINT32_MAX, &seed);
+  bf16->seed = ok ? (uint32_t)seed : 0;
+  return ok;
 }
 
 bool take_entries(struct call *call, PyObject *indices, PyObject *values, bool writable, int32_t **index, float **value,

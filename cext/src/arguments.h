@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "bf16.h"
 #include "common.h"
 
 struct array {
@@ -21,7 +22,7 @@ struct call {
   int held;
 };
 
-enum kind { FLOAT32, FLOAT64, INT32, INT64, BYTES };
+enum kind { FLOAT32, FLOAT64, INT32, INT64, BYTES, UINT16 };
 
 /* Holds the array and returns true, or sets TypeError or ValueError. *count receives its elements. A writable array may
  * overlap no other of the call. */
@@ -30,6 +31,13 @@ bool take_array(struct call *call, PyObject *object, const char *name, enum kind
 
 /* The same for float32 vectors that are indexed with int32. */
 bool take_vector(struct call *call, PyObject *object, const char *name, bool writable, float **data, int64_t *n);
+
+/* A vector of float32, or, as uint16, of bfloat16: then *data is NULL, and bf16->values is not. */
+bool take_either(struct call *call, PyObject *object, const char *name, bool writable, float **data, struct bf16 *bf16,
+                 int64_t *n);
+
+/* What the draws of roundings depend on. */
+bool take_seed(const char *function, PyObject *object, struct bf16 *bf16);
 
 /* The `indices` and `values` of a payload or of a list of entries: int32 and float32 of one length. */
 bool take_entries(struct call *call, PyObject *indices, PyObject *values, bool writable, int32_t **index, float **value,

@@ -60,7 +60,10 @@ static void collect_sub_tile(const struct kernels *kernels, const struct selecti
       .pack = p, .moments = &sums->moments, .sums = c->sums, .division = c->stages ? &division : NULL};
   const int64_t before = p->packed;
   p->base = at;
-  kernels->sweep(s->gradient + at, s->x + at, n, &sweep);
+  if (s->bf16)
+    bf16_sweep(kernels, s->gradient + at, s->bf16, at, n, &sweep);
+  else
+    kernels->sweep(s->gradient + at, s->x + at, n, &sweep);
   p->amount = amount_of(p->packed - before, n);
   local->found = division.found;
   local->amount = amount_of(division.survivors, n);
@@ -72,11 +75,12 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *s, 
   struct local local;
   local.found = 0;
   local.amount = MUCH;
-  for (; at < end && p->packed + SUB_TILE + WORD <= p->room; at += SUB_TILE) {
+  const int64_t step = s->bf16 ? BF16_PIECE : SUB_TILE;
+  for (; at < end && p->packed + step + WORD <= p->room; at += step) {
     struct tile_sums *sums = &c->tiles[at / TILE];
     if (at % TILE == 0)
       clear_moments(&sums->moments), memset(sums->tails, 0, sizeof sums->tails);
-    collect_sub_tile(kernels, s, at, min64(SUB_TILE, end - at), p, &local);
+    collect_sub_tile(kernels, s, at, min64(step, end - at), p, &local);
     if (local.found > SUB_TILE)
       flush_between(c, &local);
   }

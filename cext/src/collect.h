@@ -49,9 +49,10 @@ struct collected collect(struct selection *selection, struct collector *collecto
 int64_t collect_piece(const struct kernels *kernels, const struct selection *selection, int64_t at, int64_t end,
                       struct packing *packing);
 
-/* settle.c: selects |x| > key among the first `count` entries, in place; mends the residual of n elements where
- * zero_key said otherwise. Returns the number selected; -1 where an index is outside of it, and nothing is written. */
-int64_t settle(const struct payload *entries, int64_t count, float *residual, int64_t n, int32_t key, int32_t zero_key,
-               int threads);
+/* settle.c: selects |x| > key among the first `count` entries, in place; mends the residual of n elements, float or
+ * bfloat16 with the other NULL, where zero_key said otherwise. Returns the number selected; -1 where an index is
+ * outside of it, and nothing is written. */
+int64_t settle(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
+               int32_t key, int32_t zero_key, int threads);
 
 #endif

@@ -36,7 +36,9 @@ static PyObject *select_above(struct call *call, struct selection *s, PyObject *
       !take_entries(call, args[1], args[2], true, &out.indices, &out.values, &out.capacity) ||
       !take_threads(call->function, args[3], &threads))
     return finish(call, NULL);
+  const struct bf16 *bf16 = s->bf16;
   *s = plain_selection(s->gradient, s->x, s->n, threshold_key(threshold));
+  s->bf16 = bf16;
   Py_BEGIN_ALLOW_THREADS;
   selected = run_selection(s, &out, NULL, threads);
   Py_END_ALLOW_THREADS;
@@ -62,11 +64,26 @@ static bool take_feedback(struct call *call, PyObject *const *args, const float 
   return same_length(call->function, "gradient", *n, "residual", residual_n);
 }
 
+/* The same, with a residual of either kind. */
+static bool take_either_feedback(struct call *call, PyObject *const *args, PyObject *seed, const float **gradient,
+                                 float **residual, struct bf16 *bf16, int64_t *n) {
+  float *start;
+  int64_t residual_n;
+  if (!take_vector(call, args[0], "gradient", false, &start, n) ||
+      !take_either(call, args[1], "residual", true, residual, bf16, &residual_n))
+    return false;
+  *gradient = start;
+  return same_length(call->function, "gradient", *n, "residual", residual_n) && take_seed(call->function, seed, bf16);
+}
+
+/* gradient, residual, threshold, indices, values, threads, seed */
 METHOD(threshold_select_feedback) {
-  OPEN(threshold_select_feedback, 6);
+  OPEN(threshold_select_feedback, 7);
   struct selection s = {.gradient = NULL};
-  if (!take_feedback(&call, args, &s.gradient, &s.x, &s.n))
+  struct bf16 bf16;
+  if (!take_either_feedback(&call, args, args[6], &s.gradient, &s.x, &bf16, &s.n))
     return finish(&call, NULL);
+  s.bf16 = bf16.values ? &bf16 : NULL;
   return select_above(&call, &s, args + 2);
 }
 
@@ -86,7 +103,8 @@ static bool enough(const char *function, const char *name, int64_t given, int64_
   return false;
 }
 
-static PyObject *select_largest(struct call *call, const float *gradient, float *x, int64_t n, PyObject *const *args) {
+static PyObject *select_largest(struct call *call, const float *gradient, float *x, const struct bf16 *bf16, int64_t n,
+                                PyObject *const *args) {
   struct payload out;
   void *workspace;
   int64_t k, bytes;
@@ -99,7 +117,8 @@ static PyObject *select_largest(struct call *call, const float *gradient, float 
       !take_threads(call->function, args[4], &threads))
     return finish(call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  k = topk(gradient, x, n, k, &out, workspace, threads);
+  k = bf16 ? topk_bf16(gradient, bf16, n, k, &out, workspace, threads)
+           : topk(gradient, x, n, k, &out, workspace, threads);
   Py_END_ALLOW_THREADS;
   return finish(call, PyLong_FromLongLong(k));
 }
@@ -110,17 +129,19 @@ METHOD(topk_select) {
   int64_t n;
   if (!take_vector(&call, args[0], "x", false, &x, &n))
     return finish(&call, NULL);
-  return select_largest(&call, NULL, x, n, args + 1);
+  return select_largest(&call, NULL, x, NULL, n, args + 1);
 }
 
+/* gradient, residual, k, indices, values, workspace, threads, seed */
 METHOD(topk_select_feedback) {
-  OPEN(topk_select_feedback, 7);
+  OPEN(topk_select_feedback, 8);
   const float *gradient;
   float *residual;
+  struct bf16 bf16;
   int64_t n;
-  if (!take_feedback(&call, args, &gradient, &residual, &n))
+  if (!take_either_feedback(&call, args, args[7], &gradient, &residual, &bf16, &n))
     return finish(&call, NULL);
-  return select_largest(&call, gradient, residual, n, args + 2);
+  return select_largest(&call, gradient, residual, bf16.values ? &bf16 : NULL, n, args + 2);
 }
 
 /* ---- moments ---- */

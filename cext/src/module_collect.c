@@ -32,17 +32,27 @@ static bool take_optional_gradient(struct call *call, PyObject *object, int64_t 
                                same_length(call->function, "gradient", gradient_n, "x", n));
 }
 
+/* gradient or None, and x of either kind */
+static bool take_sampled(struct call *call, PyObject *const *args, struct sampled *of, struct bf16 *bf16, int64_t *n) {
+  float *gradient, *x;
+  if (!take_either(call, args[1], "x", false, &x, bf16, n) || !take_optional_gradient(call, args[0], *n, &gradient))
+    return false;
+  *of = (struct sampled){.gradient = gradient, .x = x, .bf16 = bf16->values ? bf16 : NULL};
+  return true;
+}
+
 /* gradient or None, x, out, groups */
 METHOD(sample) {
   OPEN(sample, 4);
-  float *gradient, *x, *out;
+  struct sampled of;
+  float *out;
   int64_t n, room, taken, groups;
-  if (!take_vector(&call, args[1], "x", false, &x, &n) || !take_vector(&call, args[2], "out", true, &out, &room) ||
-      !take_optional_gradient(&call, args[0], n, &gradient) ||
+  struct bf16 bf16;
+  if (!take_sampled(&call, args, &of, &bf16, &n) || !take_vector(&call, args[2], "out", true, &out, &room) ||
       !take_int(call.function, args[3], "groups", 1, INT32_MAX, &groups))
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  taken = take_sample(gradient, x, n, room / GRAIN, groups, out);
+  taken = take_sample(&of, n, room / GRAIN, groups, out);
   Py_END_ALLOW_THREADS;
   return finish(&call, PyLong_FromLongLong(taken));
 }
@@ -51,10 +61,10 @@ METHOD(sample) {
 METHOD(sample_strided) {
   OPEN(sample_strided, 6);
   struct strided s;
-  float *gradient, *x;
+  struct bf16 bf16;
   int64_t n;
   int threads;
-  if (!take_vector(&call, args[1], "x", false, &x, &n) || !take_optional_gradient(&call, args[0], n, &gradient) ||
+  if (!take_sampled(&call, args, &s.of, &bf16, &n) ||
       !take_int(call.function, args[2], "start", 0, INT32_MAX, &s.start) ||
       !take_int(call.function, args[3], "stride", 1, INT32_MAX, &s.stride) ||
       !take_vector(&call, args[4], "out", true, &s.out, &s.count) || !take_threads(call.function, args[5], &threads))
@@ -64,8 +74,6 @@ METHOD(sample_strided) {
                  call.function, (long long)s.count, (long long)s.start, (long long)s.stride, (long long)n);
     return finish(&call, NULL);
   }
-  s.gradient = gradient;
-  s.x = x;
   Py_BEGIN_ALLOW_THREADS;
   take_strided(&s, threads);
   Py_END_ALLOW_THREADS;
@@ -141,10 +149,11 @@ static PyObject *tuple_of(const struct collected *r, const struct collector *c, 
                        m->sum_abs, m->sum_squares, m->sum_log, m->max_abs, tails, (long long)c->found);
 }
 
-/* gradient, residual, low, zero_above, indices, values, brackets, between, workspace, sums, threads */
+/* gradient, residual, low, zero_above, indices, values, brackets, between, workspace, sums, threads, seed */
 METHOD(collect_feedback) {
-  OPEN(collect_feedback, 11);
+  OPEN(collect_feedback, 12);
   float *gradient, *residual;
+  struct bf16 bf16;
   int64_t n, residual_n;
   int32_t low, zero_above;
   int threads;
@@ -152,11 +161,12 @@ METHOD(collect_feedback) {
   struct collector collector = {.stages = 0};
   struct collected result;
   if (!take_vector(&call, args[0], "gradient", false, &gradient, &n) ||
-      !take_vector(&call, args[1], "residual", true, &residual, &residual_n) ||
+      !take_either(&call, args[1], "residual", true, &residual, &bf16, &residual_n) ||
       !same_length(call.function, "gradient", n, "residual", residual_n) ||
       !take_key(call.function, args[2], "low", &low) || !take_key(call.function, args[3], "zero_above", &zero_above) ||
       !take_entries(&call, args[4], args[5], true, &out.indices, &out.values, &out.capacity) ||
-      !take_collector(&call, args + 6, n, &collector) || !take_threads(call.function, args[10], &threads))
+      !take_collector(&call, args + 6, n, &collector) || !take_threads(call.function, args[10], &threads) ||
+      !take_seed(call.function, args[11], &bf16))
     return finish(&call, NULL);
   if (zero_above < low) {
     PyErr_Format(PyExc_ValueError, "%s: zero_above must be at least low, or values would be lost", call.function);
@@ -164,29 +174,32 @@ METHOD(collect_feedback) {
   }
   struct selection selection = plain_selection(gradient, residual, n, low);
   selection.zero_key = zero_above;
+  selection.bf16 = bf16.values ? &bf16 : NULL;
   Py_BEGIN_ALLOW_THREADS;
   result = collect(&selection, &collector, &out, threads);
   Py_END_ALLOW_THREADS;
   return finish(&call, tuple_of(&result, &collector, n));
 }
 
-/* residual, indices, values, count, zeroed_above, threshold, threads */
+/* residual, indices, values, count, zeroed_above, threshold, threads, seed */
 METHOD(settle) {
-  OPEN(settle, 7);
+  OPEN(settle, 8);
   float *residual;
+  struct bf16 bf16;
   int64_t n, entries, kept, bad = -1;
   int32_t key, zero_key;
   int threads;
   struct payload list;
-  if (!take_vector(&call, args[0], "residual", true, &residual, &n) ||
+  if (!take_either(&call, args[0], "residual", true, &residual, &bf16, &n) ||
       !take_entries(&call, args[1], args[2], true, &list.indices, &list.values, &list.capacity) ||
       !take_int(call.function, args[3], "count", 0, list.capacity, &entries) ||
       !take_key(call.function, args[4], "zeroed_above", &zero_key) ||
-      !take_key(call.function, args[5], "threshold", &key) || !take_threads(call.function, args[6], &threads))
+      !take_key(call.function, args[5], "threshold", &key) || !take_threads(call.function, args[6], &threads) ||
+      !take_seed(call.function, args[7], &bf16))
     return finish(&call, NULL);
   const struct entries places = {list.indices, NULL, entries};
   Py_BEGIN_ALLOW_THREADS;
-  kept = settle(&list, entries, residual, n, key, zero_key, threads);
+  kept = settle(&list, entries, residual, bf16.values ? &bf16 : NULL, n, key, zero_key, threads);
   if (kept < 0)
     bad = find_bad_index(&places, n, NULL);
   Py_END_ALLOW_THREADS;
@@ -246,9 +259,29 @@ METHOD(take_blocks) {
   return finish(&call, PyLong_FromLongLong(taken));
 }
 
+/* x, residual, threads, seed */
+METHOD(round_bf16) {
+  OPEN(round_bf16, 4);
+  float *x;
+  void *values;
+  struct bf16 bf16;
+  int64_t n, out_n;
+  int threads;
+  if (!take_vector(&call, args[0], "x", false, &x, &n) ||
+      !take_array(&call, args[1], "residual", UINT16, true, &values, &out_n) ||
+      !same_length(call.function, "x", n, "residual", out_n) || !take_threads(call.function, args[2], &threads) ||
+      !take_seed(call.function, args[3], &bf16))
+    return finish(&call, NULL);
+  bf16.values = values;
+  Py_BEGIN_ALLOW_THREADS;
+  bf16_round(&bf16, x, n, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
+}
+
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef collect_methods[] = {
-    ENTRY(sample),        ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),
-    ENTRY(select_blocks), ENTRY(take_blocks),       ENTRY(sample_strided),   {NULL, NULL, 0, NULL},
+    ENTRY(sample),      ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),         ENTRY(select_blocks),
+    ENTRY(take_blocks), ENTRY(sample_strided),    ENTRY(round_bf16),       {NULL, NULL, 0, NULL},
 };

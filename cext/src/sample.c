@@ -25,21 +25,32 @@ static int64_t grain_of(int64_t j, uint64_t step) {
   return (int64_t)(first + ((mix((uint64_t)j) >> 32) * width >> 32)) * GRAIN;
 }
 
-int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, int64_t groups, float *sample) {
+static inline void copy_from(const struct sampled *of, int64_t at, int64_t count, float *out) {
+  for (int64_t l = 0; l < count; l++)
+    out[l] = of->bf16 ? bf16_at(of->bf16, at + l) : of->x[at + l];
+  for (int64_t l = 0; of->gradient && l < count; l++)
+    out[l] += of->gradient[at + l];
+}
+
+static inline void ask_for(const struct sampled *of, int64_t at) {
+  if (of->bf16)
+    __builtin_prefetch(of->bf16->values + at);
+  else
+    __builtin_prefetch(of->x + at);
+  if (of->gradient)
+    __builtin_prefetch(of->gradient + at);
+}
+
+int64_t take_sample(const struct sampled *of, int64_t n, int64_t grains, int64_t groups, float *sample) {
   int64_t all = n / GRAIN, taken = min64(grains, all);
   uint64_t step = taken ? ((uint64_t)all << 32) / (uint64_t)taken : 0;
   const int64_t each = taken / groups;
   for (int64_t j = 0, group = 0, within = 0; j < taken; j++) {
     int64_t at = grain_of(j, step), soon = grain_of(min64(j + SOON, taken - 1), step);
     float *out = sample + (within < each ? group * each + within : j) * GRAIN;
-    for (int l = 0; l < GRAIN; l += LANES) {
-      __builtin_prefetch(x + soon + l);
-      if (gradient)
-        __builtin_prefetch(gradient + soon + l);
-    }
-    memcpy(out, x + at, GRAIN * sizeof *out);
-    for (int l = 0; gradient && l < GRAIN; l++)
-      out[l] += gradient[at + l];
+    for (int l = 0; l < GRAIN; l += LANES)
+      ask_for(of, soon + l);
+    copy_from(of, at, GRAIN, out);
     if (++group == groups)
       group = 0, within++;
   }
@@ -58,10 +69,8 @@ static void strided_worker(void *context) {
     int64_t end = min64(s->count, (c + 1) * STRIDED_CHUNK);
     for (int64_t j = c * STRIDED_CHUNK; j < end; j++) {
       int64_t at = s->start + j * s->stride, soon = s->start + min64(j + SOON, end - 1) * s->stride;
-      __builtin_prefetch(s->x + soon);
-      if (s->gradient)
-        __builtin_prefetch(s->gradient + soon);
-      s->out[j] = s->gradient ? s->x[at] + s->gradient[at] : s->x[at];
+      ask_for(&s->of, soon);
+      copy_from(&s->of, at, 1, s->out + j);
     }
   }
 }
@@ -106,9 +115,8 @@ static int64_t grains_for(int64_t n, int64_t k) {
   return max64(min64(grains, n / GRAIN / 16), min64(256, n / GRAIN));
 }
 
-struct prediction predict_border(const float *gradient, const float *x, int64_t n, int64_t k,
-                                 struct sample_room *room) {
-  int64_t taken = take_sample(gradient, x, n, grains_for(n, k), 1, room->values);
+struct prediction predict_border(const struct sampled *of, int64_t n, int64_t k, struct sample_room *room) {
+  int64_t taken = take_sample(of, n, grains_for(n, k), 1, room->values);
   double rank = (double)k / (double)n * (double)taken;
   int64_t middle = max64(1, (int64_t)rank);
   int64_t reserve =

@@ -3,6 +3,7 @@
 #ifndef SANDTABLE_SAMPLE_H
 #define SANDTABLE_SAMPLE_H
 
+#include "bf16.h"
 #include "common.h"
 
 enum { GRAIN = 2 * LANES, SAMPLE_GRAINS = 4096 /* at most */, SAMPLED = SAMPLE_GRAINS * GRAIN };
@@ -15,14 +16,19 @@ struct sample_room {
   int32_t scratch[SAMPLED];
 };
 
-/* Copies up to `grains` jittered grains of x (of gradient + x, where gradient is not NULL), the same ones in every
- * call, dealt out to groups in turn: each group's lie together, and those that cannot be shared evenly behind all.
- * Returns the number of elements. */
-int64_t take_sample(const float *gradient, const float *x, int64_t n, int64_t grains, int64_t groups, float *sample);
-
-/* Every stride-th element of x (of gradient + x, where gradient is not NULL): what DGC estimates its threshold from. */
-struct strided {
+/* What is sampled: x, or a residual in bfloat16 where x is NULL; with the gradient added, where that is not NULL. */
+struct sampled {
   const float *gradient, *x;
+  const struct bf16 *bf16;
+};
+
+/* Copies up to `grains` jittered grains of n elements, the same ones in every call, dealt out to groups in turn: each
+ * group's lie together, and those that cannot be shared evenly behind all. Returns the number of elements. */
+int64_t take_sample(const struct sampled *of, int64_t n, int64_t grains, int64_t groups, float *sample);
+
+/* Every stride-th element: what DGC estimates its threshold from. */
+struct strided {
+  struct sampled of;
   int64_t start, stride, count;
   float *out;
 };
@@ -37,6 +43,6 @@ struct prediction {
 
 /* The bracket is four standard deviations wide on either side; the deviation is that of the counts a grain, so clusters
  * widen it. 1 <= k <= n. */
-struct prediction predict_border(const float *gradient, const float *x, int64_t n, int64_t k, struct sample_room *room);
+struct prediction predict_border(const struct sampled *of, int64_t n, int64_t k, struct sample_room *room);
 
 #endif

@@ -54,12 +54,28 @@ struct selection plain_selection(const float *gradient, float *x, int64_t n, int
                             .cut = n};
 }
 
-/* The same from entries, of one payload at a time. */
+/* pack_feedback of a residual in bfloat16. */
+static int64_t pack_bf16(const struct job *job, int64_t at, int64_t end, struct packing *p) {
+  const struct selection *s = job->selection;
+  struct moment_lanes unwanted = {.exponent = 0};
+  struct sweep sweep = {.pack = p, .moments = &unwanted};
+  for (; at < end && p->packed + BF16_PIECE + WORD <= p->room; at += BF16_PIECE) {
+    const int64_t before = p->packed, length = min64(BF16_PIECE, end - at);
+    p->base = at;
+    bf16_sweep(job->kernels, s->gradient + at, s->bf16, at, length, &sweep);
+    p->amount = amount_of(p->packed - before, length);
+  }
+  return min64(at, end);
+}
+
+/* From entries, of one payload at a time. */
 static int64_t pack_from(const struct job *job, int64_t at, int64_t end, struct packing *p) {
   const struct selection *s = job->selection;
   const struct payload *from = &s->from[at >= s->from[0].capacity];
   int64_t skipped = from == s->from ? 0 : s->from[0].capacity, length = min64(end - skipped, from->capacity);
   int64_t first = at - skipped;
+  if (s->bf16) /* of what finds no room now once more when it does */
+    bf16_mend(s->bf16, from->indices + first, from->values + first, length - first, p->key, p->zero_key);
   return at + job->kernels->pack_entries(from->indices + first, from->values + first, length - first, s->x, p);
 }
 
@@ -78,6 +94,8 @@ static int64_t pack_piece(const struct job *job, int64_t at, int64_t end, struct
     return pack_blocks(kernels, s, at, at + length, p);
   if (s->collector)
     return collect_piece(kernels, s, at, at + length, p);
+  if (s->bf16)
+    return pack_bf16(job, at, at + length, p);
   if (s->gradient)
     return at + kernels->pack_feedback(s->gradient + at, s->x + at, length, p);
   return at + (s->zero ? kernels->pack_zero(s->x + at, length, p) : kernels->pack(s->x + at, length, p));
@@ -93,6 +111,13 @@ static int64_t copy_into(const struct payload *out, const struct scratch *from, 
   return done + count;
 }
 
+static void put_back(const struct selection *selection, int64_t index, float value) {
+  if (selection->bf16)
+    bf16_put(selection->bf16, index, value);
+  else
+    selection->x[index] = value;
+}
+
 /* Copies what has room; what has none is put back where a zero took its place. */
 static void copy_out(const struct job *job, const struct scratch *from, int64_t offset) {
   const struct payload *first = job->payload, *second = job->overflow;
@@ -100,7 +125,7 @@ static void copy_out(const struct job *job, const struct scratch *from, int64_t 
   if (second)
     done = copy_into(second, from, done, offset + done - first->capacity);
   for (; job->selection->zero && done < from->packed; done++)
-    job->selection->x[from->indices[done]] = from->values[done];
+    put_back(job->selection, from->indices[done], from->values[done]);
 }
 
 static void collect_band(const struct job *job, const float *values, int64_t packed) {

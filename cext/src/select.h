@@ -2,6 +2,7 @@
 #ifndef SANDTABLE_SELECT_H
 #define SANDTABLE_SELECT_H
 
+#include "bf16.h"
 #include "common.h"
 
 enum { AS_SELECTED = INT32_MIN };
@@ -27,6 +28,7 @@ struct band {
 struct selection {
   const float *gradient; /* NULL: no error feedback; else x += gradient first */
   float *x;
+  const struct bf16 *bf16; /* not NULL: the residual, in place of x, which is NULL then */
   int64_t n;
   int64_t elements;           /* not 0: n blocks of so many elements are scored and selected; see blocks.h */
   const struct payload *from; /* two payloads: what overflowed the first is in the second */

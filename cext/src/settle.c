@@ -11,6 +11,7 @@ struct job {
   const struct kernels *kernels;
   const struct payload *list;
   float *residual;
+  const struct bf16 *bf16;
   int64_t n, count, part;
   int32_t key, zero_key;
   struct tasks checks, parts;
@@ -36,17 +37,20 @@ static void settle_worker(void *context) {
     float *const values = job->list->values + p * job->part;
     struct packing in_place = {
         .key = job->key, .zero_key = job->zero_key, .indices = indices, .values = values, .room = length_of(job, p)};
+    if (job->bf16)
+      bf16_mend(job->bf16, indices, values, in_place.room, job->key, job->zero_key);
     job->kernels->pack_entries(indices, values, in_place.room, job->residual, &in_place);
     job->kept[p] = in_place.packed;
   }
 }
 
-int64_t settle(const struct payload *entries, int64_t count, float *residual, int64_t n, int32_t key, int32_t zero_key,
-               int threads) {
+int64_t settle(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
+               int32_t key, int32_t zero_key, int threads) {
   const int parts = useful_threads(count, ENTRIES, threads);
   struct job job = {.kernels = active_kernels(),
                     .list = entries,
                     .residual = residual,
+                    .bf16 = bf16,
                     .n = n,
                     .count = count,
                     .part = (count + parts - 1) / parts,

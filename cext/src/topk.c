@@ -93,27 +93,30 @@ static void select_to_border(struct selection *s, const struct border *border, c
   run_selection(s, payload, NULL, threads);
 }
 
-static void put_back(const struct payload *taken, int64_t count, float *x) {
+static void put_back(const struct payload *taken, int64_t count, const struct selection *s) {
   for (int64_t i = 0; i < min64(count, taken->capacity); i++)
-    x[taken->indices[i]] = taken->values[i];
+    if (s->bf16)
+      bf16_put(s->bf16, taken->indices[i], taken->values[i]);
+    else
+      s->x[taken->indices[i]] = taken->values[i];
 }
 
 static int64_t all_keys(const struct payload *entries, int64_t count, int32_t *keys) {
   return active_kernels()->pack_keys(entries->values, count, INT32_MAX, keys);
 }
 
-/* Returns whether the prediction held; if not, gradient has been added to x and nothing else has changed there. */
-static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k, struct prediction prediction,
+/* A pass over the vector that selects by the prediction. Returns whether that held; if not, the gradient has been added
+ * and nothing else has changed in the vector. */
+static bool topk_predicted(struct selection pass, int64_t k, struct prediction prediction,
                            const struct payload *payload, const struct workspace *w, int threads) {
   struct band band = {.limit = prediction.high, .keys = w->keys, .capacity = w->band};
-  struct selection pass = plain_selection(gradient, x, n, prediction.low);
   pass.zero_key = prediction.key;
   pass.band = &band;
   int64_t candidates = run_selection(&pass, payload, &w->spill, threads), in_band = band.count;
   int64_t due = k - (candidates - in_band); /* the k-th largest is the due-th largest of the band */
   if (candidates > k + w->spill.capacity || due > in_band) {
-    if (gradient)
-      put_back(payload, candidates, x), put_back(&w->spill, candidates - k, x);
+    if (pass.zero)
+      put_back(payload, candidates, &pass), put_back(&w->spill, candidates - k, &pass);
     return false;
   }
   if (due < 1) { /* above the band: the border is among the candidates all the same */
@@ -124,7 +127,9 @@ static bool topk_predicted(const float *gradient, float *x, int64_t n, int64_t k
   }
   struct border border = find_border_of_keys(w->keys, in_band, due, prediction.low + 1, prediction.high, w->scratch);
   const struct payload from[2] = {*payload, w->spill};
-  struct selection finish = {.n = candidates, .from = from, .x = gradient ? x : NULL, .zero_key = prediction.key};
+  struct selection finish = {.n = candidates, .from = from, .zero_key = prediction.key};
+  if (pass.zero)
+    finish.x = pass.x, finish.bf16 = pass.bf16;
   select_to_border(&finish, &border, payload, threads);
   return true;
 }
@@ -140,9 +145,11 @@ int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct
   struct workspace w = lay_out(memory, n, k);
   struct border border;
   if (predictable(n, k)) {
-    struct prediction prediction = predict_border(gradient, x, n, k, w.sample);
+    const struct sampled sampled = {.gradient = gradient, .x = x};
+    struct prediction prediction = predict_border(&sampled, n, k, w.sample);
     bool found = prediction.tied && border_is(gradient, x, n, k, prediction.key, &border, threads);
-    if (!prediction.tied && topk_predicted(gradient, x, n, k, prediction, &payload, &w, threads))
+    if (!prediction.tied &&
+        topk_predicted(plain_selection(gradient, x, n, prediction.low), k, prediction, &payload, &w, threads))
       return k;
     if (!found)
       border = find_border(NULL, x, n, k, w.bins, threads);
@@ -152,4 +159,20 @@ int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct
   finish.zero = gradient != NULL;
   select_to_border(&finish, &border, &payload, threads);
   return k;
+}
+
+int64_t topk_bf16(const float *gradient, const struct bf16 *residual, int64_t n, int64_t k, const struct payload *out,
+                  void *memory, int threads) {
+  const struct payload payload = {out->indices, out->values, k};
+  struct selection pass = plain_selection(gradient, NULL, n, INT32_MAX);
+  pass.bf16 = residual;
+  if (k > 0 && predictable(n, k)) {
+    const struct workspace w = lay_out(memory, n, k);
+    const struct sampled sampled = {.gradient = gradient, .bf16 = residual};
+    const struct prediction prediction = predict_border(&sampled, n, k, w.sample);
+    pass.key = pass.key_after = prediction.low;
+    return topk_predicted(pass, k, prediction, &payload, &w, threads) ? k : -1;
+  }
+  run_selection(&pass, &payload, NULL, threads); /* adds the gradient */
+  return k > 0 ? -1 : 0;
 }

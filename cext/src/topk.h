@@ -12,4 +12,9 @@ int64_t topk_workspace_bytes(int64_t n, int64_t k);
 int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct payload *payload, void *workspace,
              int threads);
 
+/* With error feedback in a residual of bfloat16, in the one pass that a prediction allows. Returns k; -1 where there is
+ * no prediction or it misses: then the gradient has been added and nothing is selected. */
+int64_t topk_bf16(const float *gradient, const struct bf16 *residual, int64_t n, int64_t k,
+                  const struct payload *payload, void *workspace, int threads);
+
 #endif
