@@ -72,6 +72,7 @@ __all__ = [
     "merge_sorted",
     "moments",
     "moments_feedback",
+    "put_bf16",
     "round_bf16",
     "sample",
     "sample_strided",
@@ -260,6 +261,11 @@ def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vecto
 def round_bf16(x: Vector, residual: Vector, threads: int = 1, seed: int = 0) -> None:
     """residual[:] = x as bfloat16 (uint16), each rounded up or down at random, without bias."""
     _kernels.round_bf16(x, residual, threads, seed)
+
+
+def put_bf16(residual: Vector, indices: Vector, values: Vector, seed: int = 0) -> None:
+    """residual[indices] = values, each rounded as round_bf16 does it at its place."""
+    _kernels.put_bf16(residual, indices, values, seed)
 
 
 def max_abs(x: Vector, threads: int = 1) -> float:

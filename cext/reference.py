@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cext.moments_type import SUM_ALL, Collected, Moments, TailSums, asked_for, asked_tails
 from cext.places import Vector, check_places
 from cext.reference_bf16 import either, widened
+from cext.reference_bf16 import put_bf16 as put_bf16
 from cext.reference_bf16 import round_bf16 as round_bf16
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cext.places import Vector
+from cext.places import Vector, check_places
 
 LARGEST, INFINITY = np.uint32(0x7F7FFFFF), np.uint32(0x7F800000)
 MAGNITUDE, SIGN, QUIET = np.uint32(0x7FFFFFFF), np.uint32(0x8000), np.uint32(0x400000)
@@ -23,14 +23,13 @@ def widened(values: Vector) -> NDArray[np.float32]:
 
 def noise(places: Vector, seed: int) -> NDArray[np.uint32]:
     """16 well mixed bits for each place; one hash serves two places, eight apart (its constants are MurmurHash3's)."""
-    places = places.astype(np.uint32)
-    h: NDArray[np.uint32] = (places // np.uint32(16) * np.uint32(8) + places % np.uint32(8)) * np.uint32(
-        0x9E3779B1
-    ) + np.uint32(seed)
+    p: NDArray[np.uint32] = places.astype(np.uint32)
+    h: NDArray[np.uint32] = (p >> np.uint32(4) << np.uint32(3) | p & np.uint32(7)) * np.uint32(0x9E3779B1)
+    h += np.uint32(seed)
     h = (h ^ h >> np.uint32(15)) * np.uint32(0x85EBCA6B)
     h = (h ^ h >> np.uint32(13)) * np.uint32(0xC2B2AE35)
     h ^= h >> np.uint32(16)
-    return np.where(places & np.uint32(8), h & np.uint32(0xFFFF), h >> np.uint32(16))
+    return np.where(p & np.uint32(8), h & np.uint32(0xFFFF), h >> np.uint32(16))
 
 
 def round_bf16(x: Vector, residual: Vector, threads: int = 1, seed: int = 0) -> None:
@@ -39,12 +38,27 @@ def round_bf16(x: Vector, residual: Vector, threads: int = 1, seed: int = 0) -> 
     The error is below 2^-7 of the value and zero on average; what bfloat16 holds stays as it is, finite numbers stay
     finite, infinity and NaN are kept. A draw depends on the seed (0 to 2^32 - 1) and the place only.
     """
+    residual[:] = rounded(x, noise(np.arange(len(x)), seed))
+
+
+def put_bf16(residual: Vector, indices: Vector, values: Vector, seed: int = 0) -> None:
+    """residual[indices] = values, each rounded as round_bf16 does it at its place.
+
+    ValueError before any write if an index is outside [0, n).
+    """
+    check_places(indices, len(residual))
+    residual[indices] = rounded(values, noise(indices, seed))
+
+
+def rounded(x: Vector, up: NDArray[np.uint32]) -> NDArray[np.uint16]:
+    """The upper halves of x's bits, after `up` has been added to the lower ones."""
     bits = x.view(np.uint32)
     magnitude = bits & MAGNITUDE
-    finite = np.minimum(magnitude + noise(np.arange(len(x)), seed), LARGEST)
+    finite = np.minimum(magnitude + up, LARGEST)
     other = np.where(magnitude > INFINITY, magnitude | QUIET, magnitude)  # a NaN may have its bits in the lower half
     upper = np.where(magnitude < INFINITY, finite, other) >> np.uint32(16)
-    residual[:] = (upper | bits >> np.uint32(16) & SIGN).astype(np.uint16)
+    values: NDArray[np.uint16] = (upper | bits >> np.uint32(16) & SIGN).astype(np.uint16)
+    return values
 
 
 def either(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,7 @@ import torch
 
 from toolkit import compression, exchange
 from toolkit.compression import Compressor, Context, DensePayload, Payload, SparsePayload
-from toolkit.compression.residual import KINDS, opened
+from toolkit.compression.residual import KINDS, add_at, opened
 from toolkit.compression.rooms import standing_zeros
 from toolkit.exchange import Exchange, Pending, Wire
 from toolkit.experiment import Experiment
@@ -176,8 +176,7 @@ class GradientReducer:
         start = self.recorder.clock()
         way, density = self._way(bucket)
         context = self._context(bucket, density)
-        with opened(bucket.residual, context, "compress") as residual:
-            payload = self._payload(bucket, residual, context)
+        payload = self._payload(bucket, context)
         pending = self._launch(bucket, way, payload)
         elements = bucket.gradient.numel()
         selected = payload.indices.numel() if isinstance(payload, SparsePayload) else elements
@@ -186,23 +185,24 @@ class GradientReducer:
             detail |= bucket.compressor.telemetry
         self.recorder.add("compress", bucket.name, start, bucket.launched, pending.payload_bytes, detail)
 
-    def _payload(self, bucket: Bucket, residual: torch.Tensor | None, context: Context) -> Payload:
+    def _payload(self, bucket: Bucket, context: Context) -> Payload:
         payload: Payload
+        residual = bucket.residual
         if context.density >= 1.0:
             return bucket.compressor.everything(bucket.gradient, residual, context)
         if residual is None:
             payload = bucket.compressor.select(bucket.gradient, context)
         else:
             payload = bucket.compressor.select_feedback(bucket.gradient, residual, context)
-        return self._rounded(payload, residual) if isinstance(payload, SparsePayload) else payload
+        return self._rounded(payload, residual, context) if isinstance(payload, SparsePayload) else payload
 
-    def _rounded(self, payload: SparsePayload, residual: torch.Tensor | None) -> SparsePayload:
+    def _rounded(self, payload: SparsePayload, residual: torch.Tensor | None, context: Context) -> SparsePayload:
         """What the wire can carry of a payload; the rounding errors join the residual."""
         values, error = self.wire.rounded(payload.values)
         if error is None:
             return payload
         if residual is not None:
-            residual[payload.indices.long()] += error
+            add_at(residual, payload.indices, error, context, "wire")
         return dataclasses.replace(payload, values=values)
 
     def _launch(self, bucket: Bucket, way: Exchange, payload: Payload) -> Pending:

@@ -333,12 +333,14 @@ extern PyMethodDef sparse_methods[];  /* module_sparse.c */
 extern PyMethodDef collect_methods[]; /* module_collect.c */
 extern PyMethodDef optim_methods[];   /* module_optim.c */
 extern PyMethodDef wire_methods[];    /* module_wire.c */
+extern PyMethodDef bf16_methods[];    /* module_bf16.c */
 
 PyMODINIT_FUNC PyInit__kernels(void) {
   PyObject *module = PyModule_Create(&definition);
   if (module &&
       (PyModule_AddFunctions(module, sparse_methods) != 0 || PyModule_AddFunctions(module, collect_methods) != 0 ||
-       PyModule_AddFunctions(module, optim_methods) != 0 || PyModule_AddFunctions(module, wire_methods) != 0)) {
+       PyModule_AddFunctions(module, optim_methods) != 0 || PyModule_AddFunctions(module, wire_methods) != 0 ||
+       PyModule_AddFunctions(module, bf16_methods) != 0)) {
     Py_DECREF(module);
     return NULL;
   }

@@ -259,29 +259,9 @@ METHOD(take_blocks) {
   return finish(&call, PyLong_FromLongLong(taken));
 }
 
-/* x, residual, threads, seed */
-METHOD(round_bf16) {
-  OPEN(round_bf16, 4);
-  float *x;
-  void *values;
-  struct bf16 bf16;
-  int64_t n, out_n;
-  int threads;
-  if (!take_vector(&call, args[0], "x", false, &x, &n) ||
-      !take_array(&call, args[1], "residual", UINT16, true, &values, &out_n) ||
-      !same_length(call.function, "x", n, "residual", out_n) || !take_threads(call.function, args[2], &threads) ||
-      !take_seed(call.function, args[3], &bf16))
-    return finish(&call, NULL);
-  bf16.values = values;
-  Py_BEGIN_ALLOW_THREADS;
-  bf16_round(&bf16, x, n, threads);
-  Py_END_ALLOW_THREADS;
-  return finish(&call, Py_NewRef(Py_None));
-}
-
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef collect_methods[] = {
-    ENTRY(sample),      ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),         ENTRY(select_blocks),
-    ENTRY(take_blocks), ENTRY(sample_strided),    ENTRY(round_bf16),       {NULL, NULL, 0, NULL},
+    ENTRY(sample),        ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),
+    ENTRY(select_blocks), ENTRY(take_blocks),       ENTRY(sample_strided),   {NULL, NULL, 0, NULL},
 };

@@ -118,13 +118,13 @@ class VirtualWorkers:
             if empty and not dense:
                 found.append(compressor.nothing(context))
                 continue
-            with opened(self.ranks[rank].residuals[bucket], context, "compress") as residual:
-                if dense:
-                    found.append(compressor.everything(gradient, None if empty else residual, context))
-                elif residual is None:
-                    found.append(compressor.select(gradient, context))
-                else:
-                    found.append(compressor.select_feedback(gradient, residual, context))
+            residual = self.ranks[rank].residuals[bucket]
+            if dense:
+                found.append(compressor.everything(gradient, None if empty else residual, context))
+            elif residual is None:
+                found.append(compressor.select(gradient, context))
+            else:
+                found.append(compressor.select_feedback(gradient, residual, context))
         return found
 
     def _context(self, rank: int, bucket: int, step: int, density: float) -> Context:

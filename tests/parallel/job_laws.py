@@ -47,6 +47,7 @@ def sparse_cases() -> list[tuple[str, str, tuple[str, ...]]]:
         ("sidco-e", "sgd", ("compression.exchange=allgather", *delta)),
         ("sidco-p", "sgd", (stored, *delta)),
         ("topk", "sparse-sgd", (stored, "compression.exchange=oktopk")),
+        ("threshold", "sgd", (stored, "compression.threshold=0.01", *delta)),
         ("randomk", "sparse-adamw", (*delta, *adam)),
         ("powersgd", "sgd", ("compression.rank=1", "compression.dense_steps=1", "compression.momentum=0.5", plain)),
         ("sidco-e", "sparse-adamw", ("compression.exchange=gtopk", *delta, *adam)),

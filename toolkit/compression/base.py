@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
+from toolkit.compression.residual import opened
 from toolkit.experiment import CompressionSection
+
+COMPRESS = "compress"  # the use of a residual, for its rounding
 
 
 def wanted_count(elements: int, density: float) -> int:
@@ -144,7 +147,7 @@ class Compressor(ABC):
 
         The payload may be `gradient` itself, which then holds the residual too.
         """
-        if residual is not None:
+        if residual is not None:  # of either kind
             gradient.add_(residual)
             residual.zero_()
         return DensePayload(gradient)
@@ -152,12 +155,19 @@ class Compressor(ABC):
     def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
         """residual += gradient, choose from it, and leave in it what was not sent. `gradient` is not changed.
 
+        residual: float32, or bfloat16; what is left in that is rounded (residual.py).
+
         With weights other than w_g = 1, w_m = 0 a sparse selection leaves w_g*(g + r) + w_m*r where nothing was sent
         and zero where it was (the SIDCo artifact's ecgradw and ecmemw). Dense payloads take no weights: what they
         leave behind is their rounding error alone.
         """
         gradient_weight, memory_weight = self.section.gradient_weight, self.section.memory_weight
-        if gradient_weight == 1.0 and memory_weight == 0.0:
+        plain = gradient_weight == 1.0 and memory_weight == 0.0
+        if residual.dtype != torch.float32 and not (plain and self.works_in_bfloat16(residual, context)):
+            with opened(residual, context, COMPRESS) as values:
+                assert values is not None
+                return self.select_feedback(gradient, values, context)
+        if plain:
             return self._select_feedback(gradient, residual, context)
         old = residual.clone()
         payload = self._select_feedback(gradient, residual, context)
@@ -182,6 +192,12 @@ class Compressor(ABC):
             residual.sub_(sent)
             residual[~sent.isfinite()] = 0.0  # inf - inf would leave a NaN behind for ever
         return payload
+
+    def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
+        """Whether `_select_feedback` takes this residual in bfloat16 as it is, and then sends and leaves the same bits
+        as from an opened one, unless a prediction misses.
+        """
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint: tensors and plain numbers only."""

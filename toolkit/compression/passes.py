@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 import cext
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes_torch import TorchPasses
+from toolkit.compression.residual import stored_bits
 from toolkit.compression.rooms import Rooms
 
 Selection = tuple[torch.Tensor, torch.Tensor]
+SMALLEST_PREDICTED = 16_384  # elements that the exact top-k predicts its border for
 TRITON_LIMIT = 2**31 - 2**24  # elements: places behind a vector's end must be int32, too
 
 
@@ -62,7 +64,9 @@ class Collection:
 
 
 class Passes(Protocol):
-    """x is float32 (n,). `_feedback` passes first do residual += gradient, and zero in the residual what they take."""
+    """x is float32 (n,), a residual may be bfloat16 for KernelPasses. `_feedback` passes first do residual += gradient,
+    and zero in the residual what they take.
+    """
 
     def topk(self, x: torch.Tensor, k: int) -> Selection: ...
     def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection: ...
@@ -82,6 +86,7 @@ class KernelPasses:
     """The passes in C. Holds workspaces, idle room for payloads and the size of the last selection, no results.
 
     kernels: cext, or cext.reference, which has the same functions in NumPy, to check a whole compressor against.
+    seed: of the roundings, to be set before a pass over a residual in bfloat16.
     """
 
     def __init__(self, threads: int, kernels: Any = cext) -> None:
@@ -90,6 +95,7 @@ class KernelPasses:
         self._workspace: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._floats, self._indices = Rooms(np.float32), Rooms(np.int32)
         self._expected = 256
+        self.seed = 0
 
     def topk(self, x: torch.Tensor, k: int) -> Selection:
         """Exactly the k largest |x|, ties by the lowest index; NaN > inf > finite."""
@@ -99,8 +105,12 @@ class KernelPasses:
 
     def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection:
         indices, values = self._room(k)
-        g, r, workspace = gradient.numpy(), residual.numpy(), self._work(residual.numel(), k)
-        self.kernels.topk_select_feedback(g, r, k, indices, values, workspace, self.threads)
+        g, r, workspace = gradient.numpy(), _stored(residual), self._work(residual.numel(), k)
+        found = self.kernels.topk_select_feedback(g, r, k, indices, values, workspace, self.threads, self.seed)
+        if found < 0:  # the prediction missed: among the values as they are stored now
+            taken = self.topk(residual.float(), k)
+            self.zero_at(residual, taken[0])
+            return taken
         return _tensors(indices, values)
 
     def above(self, x: torch.Tensor, threshold: float) -> Selection:
@@ -113,9 +123,10 @@ class KernelPasses:
         return self._taken(count, indices, values)
 
     def above_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, threshold: float) -> Selection:
-        indices, values = self._guess(residual.numel())
+        every = residual.dtype != torch.float32  # what had no room would be rounded before it is chosen
+        indices, values = self._room(residual.numel()) if every else self._guess(residual.numel())
         count = self.kernels.threshold_select_feedback(
-            gradient.numpy(), residual.numpy(), threshold, indices, values, self.threads
+            gradient.numpy(), _stored(residual), threshold, indices, values, self.threads, self.seed
         )
         if count > len(indices):  # what found no room is still in the residual, behind all that did
             behind, more = int(indices[-1]) + 1, self._room(count - len(indices))
@@ -145,7 +156,17 @@ class KernelPasses:
         return float(self.kernels.max_abs(x.numpy(), self.threads))
 
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
-        self.kernels.zero_at(x.numpy(), indices.numpy())
+        if x.dtype == torch.float32:
+            self.kernels.zero_at(x.numpy(), indices.numpy())
+        else:
+            _stored(x)[indices.numpy()] = 0
+
+    def put_back(self, residual: torch.Tensor, taken: Selection) -> None:
+        """Values that were zeroed in advance."""
+        if residual.dtype == torch.float32:
+            residual[taken[0].long()] = taken[1]
+        else:
+            self.kernels.put_bf16(_stored(residual), taken[0].numpy(), taken[1].numpy(), self.seed)
 
     def group_moments(self, x: torch.Tensor, groups: int) -> Sequence[Sums]:
         """Of each of so many equal parts of x."""
@@ -162,7 +183,7 @@ class KernelPasses:
         out to groups that lie behind each other.
         """
         taken = self._floats.array(32 * grains)
-        count = self.kernels.sample(gradient.numpy(), residual.numpy(), taken, groups)
+        count = self.kernels.sample(gradient.numpy(), _stored(residual), taken, groups)
         return torch.from_numpy(taken[:count])
 
     def sample_strided(
@@ -171,7 +192,7 @@ class KernelPasses:
         """x[start::stride], float32, at most `size` of it; or the same of gradient + x."""
         taken = self._floats.array(min(size, -(-(x.numel() - start) // stride)))
         added = None if gradient is None else gradient.numpy()
-        self.kernels.sample_strided(added, x.numpy(), start, stride, taken, self.threads)
+        self.kernels.sample_strided(added, _stored(x), start, stride, taken, self.threads)
         return torch.from_numpy(taken)
 
     def collect_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, wanted: Prediction) -> Collection:
@@ -186,12 +207,13 @@ class KernelPasses:
         brackets = np.array(wanted.brackets, np.float64).ravel()
         work = self._space(self.kernels.collect_workspace(elements))
         arrays = (indices, values, brackets, between, work)
-        g, r = gradient.numpy(), residual.numpy()
-        seen = self.kernels.collect_feedback(g, r, wanted.low, wanted.zero_above, *arrays, wanted.sums, self.threads)
+        g, r = gradient.numpy(), _stored(residual)
+        bounds, last = (wanted.low, wanted.zero_above), (wanted.sums, self.threads, self.seed)
+        seen = self.kernels.collect_feedback(g, r, *bounds, *arrays, *last)
         candidates = _tensors(indices[: seen.candidates], values[: seen.candidates])
         floor, zeroed_above = wanted.low, wanted.zero_above
         if seen.candidates > len(indices):
-            residual[candidates[0].long()] = candidates[1]
+            self.put_back(residual, candidates)
             candidates, floor, zeroed_above = _tensors(indices[:0], values[:0]), math.inf, math.inf
         known = wanted.brackets if seen.between <= len(between) else ()
         among = torch.from_numpy(between[: seen.between])
@@ -218,7 +240,7 @@ class KernelPasses:
         """Of the candidates those above `threshold`, in place; the residual is mended where the prediction was off."""
         indices, values = candidates[0].numpy(), candidates[1].numpy()
         kept = self.kernels.settle(
-            residual.numpy(), indices, values, len(indices), zeroed_above, threshold, self.threads
+            _stored(residual), indices, values, len(indices), zeroed_above, threshold, self.threads, self.seed
         )
         return candidates[0][:kept], candidates[1][:kept]
 
@@ -243,6 +265,8 @@ class KernelPasses:
 
 def passes_for(x: torch.Tensor, kernels: KernelPasses) -> Passes:
     """The kernels, in C or in Triton, where they can read the vector in place, torch operations elsewhere."""
+    if x.dtype == torch.bfloat16 and x.is_contiguous() and x.device.type == "cpu":
+        return kernels
     if x.dtype == torch.float32 and x.is_contiguous():
         if x.device.type == "cpu":
             return kernels
@@ -259,6 +283,16 @@ def triton_passes() -> Passes | None:
     from toolkit.compression.passes_triton import TritonPasses
 
     return TritonPasses()
+
+
+def predictable(elements: int, k: int) -> bool:
+    """Whether the exact top-k is one pass, as a rule: what a residual in bfloat16 needs."""
+    return elements >= SMALLEST_PREDICTED and 3 * k <= elements
+
+
+def _stored(residual: torch.Tensor) -> NDArray[Any]:
+    """What kernels take: float32, or the bits of bfloat16."""
+    return residual.numpy() if residual.dtype == torch.float32 else stored_bits(residual)
 
 
 def _tensors(indices: NDArray[np.int32], values: NDArray[np.float32]) -> Selection:

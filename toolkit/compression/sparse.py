@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from toolkit.compression.base import Compressor, SparsePayload
+from toolkit.compression.base import COMPRESS, Compressor, Context, Payload, SparsePayload
 from toolkit.compression.passes import KernelPasses, Passes, Selection, passes_for
+from toolkit.compression.residual import seed_of
 from toolkit.experiment import CompressionSection
 
 
@@ -20,6 +21,15 @@ class SparseCompressor(Compressor):
         """The passes that suit where the vector lies; refuses a vector of another size than the bucket's."""
         assert vector.shape == (self.elements,), f"a vector of {self.elements} elements, not {tuple(vector.shape)}"
         return passes_for(vector, self._kernels)
+
+    def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
+        if residual.dtype == torch.bfloat16:
+            self._kernels.seed = seed_of(context, COMPRESS)
+        return super().select_feedback(gradient, residual, context)
+
+    def in_kernels(self, vector: torch.Tensor) -> bool:
+        """Whether the kernels read this vector, of either kind, in its place."""
+        return isinstance(self.passes(vector), KernelPasses)
 
     def payload(self, selection: Selection, density: float, **also: float) -> SparsePayload:
         """Wrap a selection and note what was wanted, what was sent, and what else is worth knowing."""

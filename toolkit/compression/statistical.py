@@ -9,9 +9,10 @@ from abc import abstractmethod
 import numpy as np
 import torch
 
-from toolkit.compression.base import Context, SparsePayload, wanted_count
+from toolkit.compression.base import COMPRESS, Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import KernelPasses, Prediction, Selection
+from toolkit.compression.residual import opened
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.compression.tail import Tail
 
@@ -36,8 +37,13 @@ class StatisticalCompressor(SparseCompressor):
             if prediction is not None:
                 seen = passes.collect_feedback(gradient, residual, prediction)
                 return self._choose(Tail(passes, residual, True, seen), seen.moments, context)
-        sums = passes.moments_feedback(gradient, residual)
-        return self._choose(Tail(passes, residual, True), sums, context)
+        with opened(residual, context, COMPRESS) as values:
+            assert values is not None
+            sums = passes.moments_feedback(gradient, values)
+            return self._choose(Tail(passes, values, True), sums, context)
+
+    def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
+        return self.elements >= PREDICT_FROM and self.in_kernels(residual)
 
     @abstractmethod
     def _predict(

@@ -30,7 +30,8 @@ class Tail:
 
     Thresholds are rounded to float32, and strict; NaN lies above all of them.
 
-    removing: what is taken becomes zero in the vector (error feedback); else the vector stays as it is. seen: what a
+    removing: what is taken becomes zero in the vector (error feedback), which may be bfloat16 then; else the vector
+    stays as it is. seen: what a
     pass has collected already.
     """
 
@@ -41,17 +42,24 @@ class Tail:
         self.removing = removing
         self.seen = seen
         self._vector = vector
-        self.candidates: Selection = seen.candidates if seen else (vector[:0].int(), vector[:0])
+        self._wide: torch.Tensor | None = vector if vector.dtype == torch.float32 else None
+        self.candidates: Selection = seen.candidates if seen else (vector[:0].int(), vector[:0].float())
         self.floor = seen.floor if seen else math.inf
         self._zeroed_above = seen.zeroed_above if seen else math.inf
 
     @property
     def vector(self) -> torch.Tensor:
-        """All of it: what was zeroed in advance is put back."""
+        """All of it, in float32: what was zeroed in advance is put back."""
+        self._put_back()
+        if self._wide is None:
+            self._wide = self._vector.float()
+        return self._wide
+
+    def _put_back(self) -> None:
         if self._zeroed_above < math.inf:
-            self._vector[self.candidates[0].long()] = self.candidates[1]
+            assert isinstance(self.passes, KernelPasses)
+            self.passes.put_back(self._vector, self.candidates)
             self._zeroed_above = math.inf
-        return self._vector
 
     def gather(self, threshold: float) -> None:
         """Take candidates down to `threshold`, if they do not reach so far yet."""
@@ -121,7 +129,8 @@ class Tail:
 
     def _remove(self, taken: Selection) -> Selection:
         if self.removing:
-            self.passes.zero_at(self.vector, taken[0])
+            self._put_back()
+            self.passes.zero_at(self._vector, taken[0])
         return taken
 
 

@@ -25,5 +25,8 @@ class Threshold(SparseCompressor):
         selection = self.passes(residual).above_feedback(gradient, residual, threshold)
         return self.payload(selection, context.density, threshold=threshold)
 
+    def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
+        return self.in_kernels(residual)
+
     def _threshold(self, context: Context) -> float:
         return 0.0 if context.density >= 1.0 else float(np.float32(self.section.threshold))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from toolkit.compression.base import Context, SparsePayload, wanted_count
+from toolkit.compression.passes import predictable
 from toolkit.compression.sparse import SparseCompressor
 
 
@@ -18,3 +19,6 @@ class TopK(SparseCompressor):
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
         k = wanted_count(self.elements, context.density)
         return self.payload(self.passes(residual).topk_feedback(gradient, residual, k), context.density)
+
+    def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
+        return self.in_kernels(residual) and predictable(self.elements, wanted_count(self.elements, context.density))
