@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.bench import datasets, goals, main, sides
+from toolkit.bench import datasets, goals, main, sides, stored
 from toolkit.compression import SparsePayload
 from toolkit.gradients.methods import Method
 
@@ -87,3 +87,17 @@ def test_the_report_names_each_goal_and_what_was_not_measured(
     printed = capsys.readouterr().out
     assert f"of {len(wanted)} goals hold" in printed
     assert torch.cuda.is_available() or "no GPU here" in printed
+
+
+def test_residuals_of_both_kinds_are_timed_beside_an_add(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "LARGE", N)
+    monkeypatch.setattr(main, "WARM_SIZE", 0)
+    assert main.main(["--sizes", "40K", "--densities", "0.01", "--rounds", "1", "--only", "bf16"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in stored.NAMES)
+    rates = stored.stored_rates(N, 0.01, 1, 3, 1)
+    assert [rate["name"] for rate in rates] == list(stored.NAMES)
+    for rate in rates:
+        assert rate["fp32_ms"] / rate["fp32_adds"] == pytest.approx(rate["bf16_ms"] / rate["bf16_adds"])

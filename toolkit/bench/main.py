@@ -26,6 +26,7 @@ from toolkit.bench.goals import (
 )
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import Sides
+from toolkit.bench.stored import stored_rates, stored_table
 from toolkit.gradients import methods
 from toolkit.gradients.microbench import parse_densities, parse_sizes
 from toolkit.gradients.timing import Times
@@ -75,7 +76,8 @@ def main(argv: list[str]) -> int:
             for density in densities:
                 outcomes += measure(n, density, args)
                 progress.advance(task)
-    Console(width=120).print(table(outcomes))
+    if outcomes:
+        Console(width=120).print(table(outcomes))
     rates = [
         rate
         for n in sizes
@@ -85,6 +87,15 @@ def main(argv: list[str]) -> int:
     ]
     if rates:
         Console(width=110).print(rate_table(rates))
+    stored = [
+        rate
+        for n in sizes
+        for density in densities
+        if n >= LARGE and args.only in "residual in bf16"
+        for rate in stored_rates(n, density, args.threads, args.rounds, args.seed)
+    ]
+    if stored:
+        Console(width=110).print(stored_table(stored))
     missed = [outcome for outcome in outcomes if not outcome.holds]
     print(f"{len(outcomes) - len(missed)} of {len(outcomes)} goals hold")
     on_gpu = gpu.report(sizes, densities, args)
@@ -94,6 +105,7 @@ def main(argv: list[str]) -> int:
             "environment": environment(),
             "outcomes": [asdict(outcome) for outcome in outcomes],
             "wire": rates,
+            "residuals": stored,
             "gpu": on_gpu,
         }
         args.json.write_text(json.dumps(content, indent=1))
