@@ -4,6 +4,10 @@
  * set. */
 #include "walk.h"
 
+#if defined(__x86_64__)
+#include "adam_avx2.h"
+#endif
+
 #include <math.h>
 
 enum { AGES = 2048 };
@@ -37,7 +41,8 @@ static struct correction correction_of(const struct adam *adam, int32_t age) {
  */
 static inline __attribute__((always_inline)) void update_lanes(const struct adam *adam, const struct block *block,
                                                                const struct lanes *lanes, float *restrict parameters,
-                                                               float *restrict moments, const bool masked) {
+                                                               float *restrict moments, const int64_t from,
+                                                               const bool masked) {
   const float fresh = (float)(1.0 - adam->beta1), keep = (float)adam->beta2, fresh_square = (float)(1.0 - adam->beta2);
   const float epsilon = (float)adam->epsilon;
   const float penalty = adam->decoupled ? 0.0f : (float)adam->weight_decay;
@@ -46,7 +51,7 @@ static inline __attribute__((always_inline)) void update_lanes(const struct adam
   const float *restrict gradients = block->gradients;
   const float *restrict rate = lanes->rate, *restrict root = lanes->root;
   const uint32_t *restrict listed = block->listed;
-  for (int64_t i = 0; i < block->lanes; i++) {
+  for (int64_t i = from; i < block->lanes; i++) {
     float gradient = choose(penalized, gradients[i] + penalty * parameters[i], gradients[i]);
     float mean = moments[2 * i] + fresh * (gradient - moments[2 * i]);
     float square = keep * moments[2 * i + 1] + fresh_square * (gradient * gradient);
@@ -59,14 +64,25 @@ static inline __attribute__((always_inline)) void update_lanes(const struct adam
 
 #define UPDATE(isa, target)                                                                                            \
   target static void update_##isa(const struct adam *adam, const struct block *block, const struct lanes *lanes,       \
-                                  float *restrict parameters, float *restrict moments) {                               \
+                                  float *restrict parameters, float *restrict moments, int64_t from) {                 \
     if (block->layout == STRETCH)                                                                                      \
-      update_lanes(adam, block, lanes, parameters, moments, true);                                                     \
+      update_lanes(adam, block, lanes, parameters, moments, from, true);                                               \
     else                                                                                                               \
-      update_lanes(adam, block, lanes, parameters, moments, false);                                                    \
+      update_lanes(adam, block, lanes, parameters, moments, from, false);                                              \
   }
 
 FOR_EACH_ISA(UPDATE)
+
+static void update(const struct adam *adam, const struct block *block, const struct lanes *lanes, float *parameters,
+                   float *moments) {
+  int64_t done = 0;
+#if defined(__x86_64__)
+  if (active_kernels() == &kernels_avx2)
+    done = adam_by_hand(adam, block, lanes->rate, lanes->root, parameters, moments);
+#endif
+  if (done < block->lanes)
+    ACTIVE_ISA(update)(adam, block, lanes, parameters, moments, done);
+}
 
 /* Copies a block's places, and asks for those that come later in the list. */
 static void gather_places(const struct adam *adam, const struct block *block, struct lanes *lanes) {
@@ -111,10 +127,10 @@ static void correct_by_age(const struct adam *adam, const struct block *block, s
 static void step_block(const struct adam *adam, const struct block *block, struct lanes *lanes) {
   if (block->layout == SCATTERED) {
     gather_places(adam, block, lanes);
-    ACTIVE_ISA(update)(adam, block, lanes, lanes->parameters, lanes->moments);
+    update(adam, block, lanes, lanes->parameters, lanes->moments);
     scatter_places(adam, block, lanes);
   } else {
-    ACTIVE_ISA(update)(adam, block, lanes, adam->parameters + block->first, adam->moments + 2 * block->first);
+    update(adam, block, lanes, adam->parameters + block->first, adam->moments + 2 * block->first);
   }
 }
 

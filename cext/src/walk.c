@@ -108,24 +108,88 @@ bool next_chunk(struct walk *walk, int64_t *start, int64_t *end) {
   return true;
 }
 
-/* Spreads the block's entries, which are close together, over the tile. */
-static void take_stretch(const struct walk *walk, struct block *block, struct tile *tile) {
-  const int32_t *restrict indices = block->indices, base = indices[0] & ALIGNED;
+/* Spreads the block's entries over the tile, one by one. */
+static void spread_plainly(const struct block *block, struct tile *tile) {
+  const int32_t *restrict indices = block->indices, base = (int32_t)block->first;
   const float *restrict values = block->gradients;
   float *restrict gradients = tile->gradients;
   uint32_t *restrict listed = tile->listed;
-  const int64_t count = block->count;
-  block->layout = STRETCH;
-  block->first = base;
-  block->lanes = min64(walk->n - base, (indices[count - 1] - base + 16) & ALIGNED);
   memset(gradients, 0, (size_t)block->lanes * sizeof *gradients);
   memset(listed, 0, (size_t)block->lanes * sizeof *listed);
-  for (int64_t i = 0; i < count; i++) { /* no condition but the count: one entry need not wait for the one before */
+  for (int64_t i = 0; i < block->count; i++) { /* no condition but the count: no entry need wait for the one before */
     gradients[indices[i] - base] = values[i];
     listed[indices[i] - base] = UINT32_MAX;
   }
-  block->gradients = gradients;
-  block->listed = listed;
+}
+
+#if defined(__x86_64__)
+#include "expand_table.h"
+#include <immintrin.h>
+
+enum { PLACES = 32 }; /* places that are spread at a time */
+
+/* A bit for each of the next 32 places that is listed, from 32 entries of the list. */
+__attribute__((target("avx2"))) static inline uint32_t listed_of(const int32_t *indices, int32_t base) {
+  __m256i bits = _mm256_setzero_si256();
+  for (int e = 0; e < PLACES; e += 8) { /* shifted by 32 and more, a bit is gone */
+    const __m256i index = _mm256_loadu_si256((const __m256i *)(indices + e));
+    bits = _mm256_or_si256(bits,
+                           _mm256_sllv_epi32(_mm256_set1_epi32(1), _mm256_sub_epi32(index, _mm256_set1_epi32(base))));
+  }
+  __m128i four = _mm_or_si128(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  four = _mm_or_si128(four, _mm_shuffle_epi32(four, 0x4e));
+  four = _mm_or_si128(four, _mm_shuffle_epi32(four, 0xb1));
+  return (uint32_t)_mm_cvtsi128_si32(four);
+}
+
+/* The same, 32 places at a time: reads PLACES entries beyond the block's. */
+__attribute__((target("avx2,popcnt"))) static void spread_wide(const struct block *block, struct tile *tile) {
+  const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const float *values = block->gradients;
+  const int32_t *indices = block->indices;
+  int64_t left = block->count;
+  for (int64_t at = 0; at < block->lanes; at += PLACES) {
+    uint32_t places = listed_of(indices, (int32_t)(block->first + at));
+    int64_t count = __builtin_popcount(places);
+    for (; count > left; count--) /* those above belong to the next block */
+      places &= ~(UINT32_C(1) << (31 - __builtin_clz(places)));
+    for (int part = 0; part < PLACES; part += 8) {
+      const uint32_t here = places >> part & 0xff;
+      const __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)expand_table[here]));
+      const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int32_t)here), lane), lane);
+      const __m256 spread = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values), order);
+      _mm256_storeu_ps(tile->gradients + at + part, _mm256_and_ps(spread, _mm256_castsi256_ps(set)));
+      _mm256_storeu_si256((__m256i *)(tile->listed + at + part), set);
+      values += __builtin_popcount(here);
+    }
+    indices += count;
+    left -= count;
+  }
+}
+
+static void spread(const struct walk *walk, const struct block *block, struct tile *tile) {
+  const int64_t beyond = walk->list.indices + walk->list.count - block->indices - block->count;
+  if (active_kernels() == &kernels_serial || beyond < PLACES)
+    spread_plainly(block, tile);
+  else
+    spread_wide(block, tile);
+}
+#else
+static void spread(const struct walk *walk, const struct block *block, struct tile *tile) {
+  (void)walk;
+  spread_plainly(block, tile);
+}
+#endif
+
+/* A block whose entries are close together, spread over the tile. */
+static void take_stretch(const struct walk *walk, struct block *block, struct tile *tile) {
+  const int64_t last = block->indices[block->count - 1];
+  block->layout = STRETCH;
+  block->first = block->indices[0] & ALIGNED;
+  block->lanes = min64(walk->n - block->first, (last - block->first + 16) & ALIGNED);
+  spread(walk, block, tile);
+  block->gradients = tile->gradients;
+  block->listed = tile->listed;
 }
 
 struct block next_block(const struct walk *walk, int64_t at, int64_t end, struct tile *tile) {
