@@ -156,6 +156,6 @@ static void adam_worker(void *context) {
 }
 
 struct refusal sparse_adam(const struct adam *adam, const struct entries *list, int64_t n, int threads) {
-  struct job job = {.adam = adam, .walk = start_walk(list, n, threads)};
+  struct job job = {.adam = adam, .walk = start_walk(list, adam->parameters, adam->moments, 2, n, threads)};
   return run_walk(&job.walk, adam_worker, &job, threads);
 }

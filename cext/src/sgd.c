@@ -156,7 +156,9 @@ static void sgd_worker(void *context) {
 }
 
 struct refusal sparse_sgd(const struct sgd *sgd, const struct entries *list, int64_t n, int threads) {
-  struct job job = {.sgd = sgd, .walk = start_walk(list, n, threads)};
+  struct job job = {
+      .sgd = sgd,
+      .walk = start_walk(list, sgd->parameters, sgd->momentum_buffer, sgd->momentum_buffer != NULL, n, threads)};
   job.walk.last_touched = sgd->lazy_decay ? sgd->last_touched : NULL;
   job.walk.step = sgd->step;
   return run_walk(&job.walk, sgd_worker, &job, threads);

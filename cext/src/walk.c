@@ -10,7 +10,8 @@ enum {
   ALIGNED = ~(16 - 1) /* chunks and stretches begin at multiples of 16 places: no two threads share a vector */
 };
 
-struct walk start_walk(const struct entries *list, int64_t n, int threads) {
+struct walk start_walk(const struct entries *list, const float *parameters, const float *state, int64_t each, int64_t n,
+                       int threads) {
   int64_t chunk = max64(SMALLEST, min64(LARGEST, list->count / (8 * threads)));
   return (struct walk){
       .list = *list,
@@ -20,6 +21,9 @@ struct walk start_walk(const struct entries *list, int64_t n, int threads) {
       .chunks = {.count = (list->count + chunk - 1) / chunk},
       .future = INT64_MAX,
       .outside = -1,
+      .parameters = parameters,
+      .state = state,
+      .each = each,
   };
 }
 
@@ -142,13 +146,26 @@ __attribute__((target("avx2"))) static inline uint32_t listed_of(const int32_t *
   return (uint32_t)_mm_cvtsi128_si32(four);
 }
 
+/* Spreading leaves memory idle otherwise. */
+static inline void ask_for_stretch(const struct walk *walk, int64_t place, const int32_t *indices,
+                                   const float *values) {
+  __builtin_prefetch(indices + STRETCH_SOON / 2);
+  __builtin_prefetch(values + STRETCH_SOON / 2);
+  for (int64_t l = 0; l < PLACES; l += LANES)
+    __builtin_prefetch(walk->parameters + place + l, 1);
+  for (int64_t l = 0; l < PLACES * walk->each; l += LANES)
+    __builtin_prefetch(walk->state + place * walk->each + l, 1);
+}
+
 /* The same, 32 places at a time: reads PLACES entries beyond the block's. */
-__attribute__((target("avx2,popcnt"))) static void spread_wide(const struct block *block, struct tile *tile) {
+__attribute__((target("avx2,popcnt"))) static void spread_wide(const struct walk *walk, const struct block *block,
+                                                               struct tile *tile) {
   const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   const float *values = block->gradients;
   const int32_t *indices = block->indices;
   int64_t left = block->count;
   for (int64_t at = 0; at < block->lanes; at += PLACES) {
+    ask_for_stretch(walk, block->first + at + STRETCH_SOON, indices, values);
     uint32_t places = listed_of(indices, (int32_t)(block->first + at));
     int64_t count = __builtin_popcount(places);
     for (; count > left; count--) /* those above belong to the next block */
@@ -172,7 +189,7 @@ static void spread(const struct walk *walk, const struct block *block, struct ti
   if (active_kernels() == &kernels_serial || beyond < PLACES)
     spread_plainly(block, tile);
   else
-    spread_wide(block, tile);
+    spread_wide(walk, block, tile);
 }
 #else
 static void spread(const struct walk *walk, const struct block *block, struct tile *tile) {

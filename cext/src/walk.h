@@ -21,6 +21,7 @@ enum {
   GATHERED = 128, /* entries gathered at once: few, so that memory streams on while a tile is filled */
   STRETCHED = 3,  /* places a listed one, up to which its stretch is worked on: measured break-even */
   TILE_LANES = GATHERED * STRETCHED + 64, /* places of a stretch and the rest of its first and last 32 */
+  STRETCH_SOON = 512,                     /* places ahead of a stretch that are asked for, and half as many entries */
   SOON = 96,                              /* entries ahead whose places are asked for, one with each that is gathered */
 };
 
@@ -52,9 +53,13 @@ struct walk {
   _Atomic int64_t checked, future; /* future: the first such entry, INT64_MAX if none */
   _Atomic bool disorder;
   int64_t outside;
+  const float *parameters,
+      *state; /* what is worked on, to be asked for early; state, or NULL, of so many numbers a place */
+  int64_t each;
 };
 
-struct walk start_walk(const struct entries *list, int64_t n, int threads);
+struct walk start_walk(const struct entries *list, const float *parameters, const float *state, int64_t each, int64_t n,
+                       int threads);
 
 /* Runs `worker` on threads and tells what the list was refused for. */
 struct refusal run_walk(struct walk *walk, void (*worker)(void *context), void *context, int threads);
