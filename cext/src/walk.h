@@ -19,7 +19,7 @@
 
 enum {
   GATHERED = 128, /* entries gathered at once: few, so that memory streams on while a tile is filled */
-  STRETCHED = 3,  /* places a listed one, up to which its stretch is worked on: measured break-even */
+  STRETCHED = 4,  /* places a listed one, up to which its stretch is worked on: measured break-even */
   TILE_LANES = GATHERED * STRETCHED + 64, /* places of a stretch and the rest of its first and last 32 */
   STRETCH_SOON = 512,                     /* places ahead of a stretch that are asked for, and half as many entries */
   SOON = 96,                              /* entries ahead whose places are asked for, one with each that is gathered */
