@@ -62,7 +62,7 @@ BY_HAND static inline __attribute__((always_inline)) int64_t adam_loop(const str
   int64_t i = 0;
   for (; i + 8 <= block->lanes; i += 8)
     adam_eight(&c, _mm256_loadu_ps(block->gradients + i), _mm256_loadu_ps(rate + i), _mm256_loadu_ps(root + i),
-               listed + i, parameters + i, moments + 2 * i, masked, penalized);
+               masked ? listed + i : NULL, parameters + i, moments + 2 * i, masked, penalized);
   return i;
 }
 

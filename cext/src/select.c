@@ -111,7 +111,7 @@ static int64_t copy_into(const struct payload *out, const struct scratch *from, 
   return done + count;
 }
 
-static void put_back(const struct selection *selection, int64_t index, float value) {
+void put_back(const struct selection *selection, int64_t index, float value) {
   if (selection->bf16)
     bf16_put(selection->bf16, index, value);
   else

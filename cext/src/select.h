@@ -44,6 +44,9 @@ struct selection {
 int64_t run_selection(const struct selection *selection, const struct payload *payload, const struct payload *overflow,
                       int threads);
 
+/* A value that was zeroed, of the vector or the residual in bfloat16. */
+void put_back(const struct selection *selection, int64_t index, float value);
+
 /* A selection of |x| > threshold. */
 struct selection plain_selection(const float *gradient, float *x, int64_t n, int32_t key);
 

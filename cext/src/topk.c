@@ -93,12 +93,9 @@ static void select_to_border(struct selection *s, const struct border *border, c
   run_selection(s, payload, NULL, threads);
 }
 
-static void put_back(const struct payload *taken, int64_t count, const struct selection *s) {
+static void put_all_back(const struct selection *s, const struct payload *taken, int64_t count) {
   for (int64_t i = 0; i < min64(count, taken->capacity); i++)
-    if (s->bf16)
-      bf16_put(s->bf16, taken->indices[i], taken->values[i]);
-    else
-      s->x[taken->indices[i]] = taken->values[i];
+    put_back(s, taken->indices[i], taken->values[i]);
 }
 
 static int64_t all_keys(const struct payload *entries, int64_t count, int32_t *keys) {
@@ -116,7 +113,7 @@ static bool topk_predicted(struct selection pass, int64_t k, struct prediction p
   int64_t due = k - (candidates - in_band); /* the k-th largest is the due-th largest of the band */
   if (candidates > k + w->spill.capacity || due > in_band) {
     if (pass.zero)
-      put_back(payload, candidates, &pass), put_back(&w->spill, candidates - k, &pass);
+      put_all_back(&pass, payload, candidates), put_all_back(&pass, &w->spill, candidates - k);
     return false;
   }
   if (due < 1) { /* above the band: the border is among the candidates all the same */

@@ -53,9 +53,9 @@ struct walk {
   _Atomic int64_t checked, future; /* future: the first such entry, INT64_MAX if none */
   _Atomic bool disorder;
   int64_t outside;
-  const float *parameters,
-      *state; /* what is worked on, to be asked for early; state, or NULL, of so many numbers a place */
-  int64_t each;
+  const float *parameters; /* what is worked on, to be asked for early, */
+  const float *state;      /* and NULL or its state, */
+  int64_t each;            /* so many numbers a place */
 };
 
 struct walk start_walk(const struct entries *list, const float *parameters, const float *state, int64_t each, int64_t n,

@@ -31,8 +31,7 @@ class Tail:
     Thresholds are rounded to float32, and strict; NaN lies above all of them.
 
     removing: what is taken becomes zero in the vector (error feedback), which may be bfloat16 then; else the vector
-    stays as it is. seen: what a
-    pass has collected already.
+    stays as it is. seen: what a pass has collected already.
     """
 
     def __init__(
