@@ -81,8 +81,13 @@ def topk_workspace(n: int, k: int) -> int:
 
 
 def _largest(x: Vector, k: int) -> Vector:
-    order = np.argsort(-magnitude_key(x).astype(np.int64), kind="stable")  # stable: ties by the lowest index
-    return np.sort(order[:k])
+    """Places of all above the k-th largest key, and of its equals the first."""
+    keys = magnitude_key(x)
+    if not 0 < k < len(keys):
+        return np.arange(k)
+    border = np.partition(keys, len(keys) - k)[len(keys) - k]
+    above = np.flatnonzero(keys > border)
+    return np.sort(np.concatenate((above, np.flatnonzero(keys == border)[: k - len(above)])))
 
 
 def topk_select(x: Vector, k: int, indices: Vector, values: Vector, workspace: Vector, threads: int = 1) -> int:
@@ -116,6 +121,11 @@ def topk_select_feedback(
     return written
 
 
+def _sum(x: NDArray[np.floating]) -> float:
+    """Rounded once: extended precision where the platform has it."""
+    return float(x.sum(dtype=np.longdouble))
+
+
 def moments(x: Vector, threads: int = 1) -> Moments:
     """One pass over |x|: see Moments. A NaN makes every sum and the maximum NaN; an infinity makes them infinite.
 
@@ -125,10 +135,8 @@ def moments(x: Vector, threads: int = 1) -> Moments:
     wide = a.astype(np.float64)
     logs = np.log((a + LOG_EPSILON).astype(np.float64))
     largest = float(a.max()) if len(a) else 0.0
-    sums = (math.fsum(v) if math.isfinite(largest) else float(v.sum()) for v in (wide, wide * wide, logs))
-    total, squares, log_sum = sums
-    signed = math.fsum(x.astype(np.float64)) if math.isfinite(largest) else math.nan
-    return Moments(len(x), int(np.count_nonzero(x)), signed, total, squares, log_sum, largest)
+    signed = _sum(x) if math.isfinite(largest) else math.nan
+    return Moments(len(x), int(np.count_nonzero(x)), signed, _sum(wide), _sum(wide * wide), _sum(logs), largest)
 
 
 def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Moments:
@@ -146,7 +154,7 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = m
         raise ValueError("limit must be at least the threshold")
     chosen = _above(x, threshold) if math.isinf(limit) else _above(x, threshold) & ~_above(x, limit)
     excess = np.abs(x[chosen]).astype(np.float64) - threshold
-    return len(excess), float(excess.sum()), float((excess * excess).sum())
+    return len(excess), _sum(excess), _sum(excess * excess)
 
 
 def _mix(z: int) -> int:

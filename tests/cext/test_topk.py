@@ -46,6 +46,14 @@ class TestAgainstReference:
                 assert same(residual, wanted)
 
 
+@pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "nan", "infinite"])
+def test_the_reference_is_the_head_of_a_stable_sort(kind, make, room):
+    x = make(500, kind)
+    order = np.argsort(-reference.magnitude_key(x).astype(np.int64), kind="stable")
+    for k in range(501):
+        assert np.array_equal(run(reference, None, x, k, room)[0], np.sort(order[:k]))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["normal", "ties", "zeros", "heavy", "mostly_zeros", "hidden"])
 @pytest.mark.parametrize("density", [0.1, 0.01, 0.004, 0.001])

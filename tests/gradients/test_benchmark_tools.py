@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,42 @@ def test_microbench_writes_what_it_measured(tmp_path: Path) -> None:
     assert document["environment"]["cpu"]
     assert len(document["rows"][0]["Compress seconds"]) == 6
     assert (tmp_path / "microbench.png").stat().st_size > 10_000
+
+
+def test_an_interrupted_microbench_writes_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = microbench.Bench.run
+
+    def interrupted(self: microbench.Bench) -> list[microbench.Row]:
+        if self.density == 0.01:
+            signal.raise_signal(signal.SIGINT)
+        return honest(self)
+
+    monkeypatch.setattr(microbench.Bench, "run", interrupted)
+    options = ["--methods", "topk,none", "--rounds", "2", "--out", str(tmp_path / "two")]
+    with pytest.raises(KeyboardInterrupt):
+        microbench.main(["--sizes", "5K", "--densities", "0.1,0.01,0.001", *options])
+    assert [row["Ratio"] for row in read_csv(tmp_path / "two" / "microbench.csv")] == ["0.1", "0.1"]
+    assert len(json.loads((tmp_path / "two" / "microbench.json").read_text())["rows"]) == 2
+    with pytest.raises(KeyboardInterrupt):
+        microbench.main(["--sizes", "5K", "--densities", "0.01", *options[:-1], str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("feedback", [False, True])
+@pytest.mark.parametrize("names", ["sidco-e,torch:sidco-e", "torch:sidco-e", "torch:sidco-e,sidco-e,sidco-gp"])
+def test_torch_operations_are_timed_in_the_kernels_steady_state(names: str, feedback: bool, tmp_path: Path) -> None:
+    options = ["--grads", ONE, "--densities", "0.001", "--rounds", "1"] + ["--feedback"] * feedback
+    args = microbench.arguments([*options, "--out", str(tmp_path)])
+    x = torch.from_numpy(store.load(Path(ONE)))
+    bench = microbench.Bench("one", x, 0.001, names.split(","), args)
+    bench.run()
+    alone = methods.Method("sidco-e", x, 0.001, 1, feedback)
+    for _ in range(methods.WARM_UP + 3):
+        alone.compress()
+    side = next(side for side in bench.sides if side.name == "torch:sidco-e")
+    assert side.step == alone.step
+    assert side.compressor.state_dict()["tried"] == alone.compressor.state_dict()["tried"]
+    assert side.compressor.telemetry["stages"] == alone.compressor.telemetry["stages"] > 1
 
 
 @pytest.mark.parametrize("name", sorted(COMPRESSORS))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import cext
 from toolkit.bench import datasets, goals, main, sides, stored
 from toolkit.compression import SparsePayload
 from toolkit.gradients.methods import Method
@@ -62,6 +63,26 @@ def test_a_method_goes_on_from_another_of_its_kind() -> None:
         assert isinstance(a, SparsePayload)
         assert isinstance(b, SparsePayload)
         assert torch.equal(a.indices, b.indices)
+
+
+@pytest.mark.parametrize("kernel", ["topk_select", "threshold_select_feedback", "merge_sorted"])
+@pytest.mark.parametrize("density", [0.1, 0.001])
+def test_a_kernel_that_differs_from_the_reference_is_not_timed(
+    kernel: str, density: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = sides.Sides(N, density, 2, 1)
+    bench.validate()
+    honest = getattr(cext, kernel)
+
+    def wrong(*arguments):  # type: ignore[no-untyped-def]
+        count = honest(*arguments)
+        for values in [a for a in arguments if isinstance(a, np.ndarray) and a.dtype == np.float32][-1:]:
+            values[count - 1] *= 2
+        return count
+
+    monkeypatch.setattr(cext, kernel, wrong)
+    with pytest.raises(RuntimeError, match="differs from the NumPy reference"):
+        bench.validate()
 
 
 def test_sides_on_other_data_are_timed_on_them() -> None:

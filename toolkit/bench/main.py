@@ -19,7 +19,6 @@ from toolkit.bench.goals import (
     DATA_LIMIT,
     LARGE,
     LARGE_GOALS,
-    STATISTICAL,
     WARM_LIMIT_S,
     WARM_SIZE,
     Goal,
@@ -27,9 +26,11 @@ from toolkit.bench.goals import (
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import Sides
 from toolkit.bench.stored import stored_rates, stored_table
+from toolkit.compression.statistical import PREDICT_FROM
 from toolkit.gradients import methods
 from toolkit.gradients.microbench import parse_densities, parse_sizes
 from toolkit.gradients.timing import Times
+from toolkit.registry import COMPRESSORS
 from toolkit.runfolder import environment
 
 SLOW = ("torch", "np.")  # peers that take seconds: fewer rounds
@@ -112,6 +113,9 @@ def main(argv: list[str]) -> int:
     return 1 if missed and args.check_goals else 0
 
 
+CHECKED_IN_TORCH = 50_000  # elements: its operations do not depend on the size
+
+
 def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     """All goals of one size and density; sides that share a base are timed in turn with it."""
     if n <= WARM_SIZE:
@@ -119,12 +123,14 @@ def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     if n < LARGE:
         return []
     sides = Sides(n, density, args.threads, args.seed)
-    sides.validate()
-    for name in STATISTICAL:
-        methods.validate(name, torch.from_numpy(sides.x[:50_000].copy()), density, args.threads)
     every = (*LARGE_GOALS, *(DATA_GOALS if n <= DATA_LIMIT else ()))
     goals = [goal for goal in every if density in goal.limits and args.only in goal.side]
     goals.sort(key=lambda goal: goal.side.partition(" on ")[2])  # data by data
+    sides.validate()
+    timed = {name.partition(" on ")[0] for goal in goals for name in (goal.side, goal.base)}
+    for name in sorted(name for name in timed if name.removeprefix("torch:") in COMPRESSORS):
+        prefix = CHECKED_IN_TORCH if name.startswith("torch:") else PREDICT_FROM  # the path that is timed
+        methods.validate(name, torch.from_numpy(sides.x[:prefix].copy()), density, args.threads)
     outcomes = []
     for number, goal in enumerate(goals):
         outcomes.append(ratio_of(sides, goal, density, args.rounds))

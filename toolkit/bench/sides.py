@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import cext
 import cext.reference
@@ -16,7 +19,7 @@ from toolkit.gradients.methods import WARM_UP, Method
 
 WORKERS = 4
 Call = Callable[[], object]
-
+Vector = NDArray[np.float32]
 
 SPARE = 1 << 20  # elements by which the noise is longer than a vector: a compressor gets another part in every call
 PAUSE_S = 5e-3  # a pool of threads that still spins, torch's say, would take a core away from the other side
@@ -139,17 +142,42 @@ class Sides:
     def validate(self) -> None:
         """The kernels against their NumPy reference on a prefix of this vector; RuntimeError where they differ."""
         x = self.x[:100_003].copy()
+        start = self.start[: x.size]
         k = wanted_count(x.size, self.density)
-        for feedback in (False, True):
+        checked: dict[str, Callable[[ModuleType, Vector, NDArray[np.int32], Vector], Any]] = {
+            "exact top-k": lambda of, r, i, v: of.topk_select(r, k, i, v, _space(of, x.size, k), self.threads),
+            "exact top-k + feedback": lambda of, r, i, v: of.topk_select_feedback(
+                x, r, k, i, v, _space(of, x.size, k), self.threads
+            ),
+            "threshold select": lambda of, r, i, v: of.threshold_select(r, self.threshold, i, v, self.threads),
+            "threshold + feedback": lambda of, r, i, v: of.threshold_select_feedback(
+                x, r, self.feedback_threshold, i, v, self.threads
+            ),
+        }
+        for name, call in checked.items():
             results = []
             for library in (cext, cext.reference):
-                residual = self.start[: x.size].copy()
-                indices, values = np.empty(k, np.int32), np.empty(k, np.float32)
-                workspace = np.empty(cext.topk_workspace(x.size, k), np.uint8)
-                if feedback:
-                    library.topk_select_feedback(x, residual, k, indices, values, workspace, self.threads)
-                else:
-                    library.topk_select(x, k, indices, values, workspace, self.threads)
-                results.append((indices, values, residual))
-            if not all(np.array_equal(a, b) for a, b in zip(*results, strict=True)):
-                raise RuntimeError(f"exact top-k differs from the NumPy reference at density {self.density}")
+                residual, indices, values = start.copy(), np.zeros(x.size, np.int32), np.zeros(x.size, np.float32)
+                count = call(library, residual, indices, values)
+                results.append((count, residual, indices[:count], values[:count]))
+            self._compare(name, results)
+        self._validate_merge(x)
+
+    def _validate_merge(self, x: Vector) -> None:
+        generator = np.random.default_rng(self.seed)
+        lists = [np.flatnonzero(generator.random(x.size) < self.density).astype(np.int32) for _ in range(WORKERS)]
+        indices, offsets = np.concatenate(lists), np.cumsum([0] + [part.size for part in lists], dtype=np.int64)
+        results = []
+        for library in (cext, cext.reference):
+            out = np.zeros_like(indices), np.zeros(indices.size, np.float32)
+            count = library.merge_sorted(indices, x[: indices.size].copy(), offsets, *out, self.threads)
+            results.append((count, out[0][:count], out[1][:count]))
+        self._compare("merge of 4 lists", results)
+
+    def _compare(self, name: str, results: list[tuple[Any, ...]]) -> None:
+        if not all(np.array_equal(a, b) for a, b in zip(*results, strict=True)):
+            raise RuntimeError(f"{name} differs from the NumPy reference at density {self.density}")
+
+
+def _space(library: ModuleType, elements: int, k: int) -> NDArray[np.uint8]:
+    return np.empty(library.topk_workspace(elements, k), np.uint8)

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from toolkit.compression import Payload
 from toolkit.errors import UserError
 from toolkit.gradients import methods, report, store
 from toolkit.gradients.methods import Method
 from toolkit.gradients.timing import Floors, Times, rounds
 
+SETTLING = ("sidco-e", "sidco-p", "sidco-gp")
 SUFFIXES = {"K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -132,12 +132,28 @@ class Bench:
                 methods.validate(name, x, density, args.threads)
         self.sides = [Method(name, x, density, args.threads, args.feedback) for name in names]
 
-    def run(self) -> list[Row]:
-        payloads: dict[str, Payload] = {}
+    def _warm_up(self) -> None:
+        """Bring every side to its steady state. SIDCo's stages settle in the kernels; torch operations, slower by far,
+        go on from there.
+        """
+        for name in SETTLING:
+            sides = [side for side in self.sides if side.name in (name, f"torch:{name}")]
+            if not sides:
+                continue
+            timed = [side for side in sides if side.name == name]
+            settled = timed[0] if timed else Method(name, self.x, self.density, self.args.threads, self.args.feedback)
+            for _ in range(methods.WARM_UP):
+                settled.compress()
+            for side in sides:
+                if side is not settled:
+                    side.go_on_from(settled)
         for side in self.sides:
-            for _ in range(methods.WARM_UP if side.name.endswith(("sidco-e", "sidco-p", "sidco-gp")) else 2):
-                payloads[side.name] = side.compress()
-            side.decompress(payloads[side.name])
+            for _ in range(2):
+                payload = side.compress()
+            side.decompress(payload)
+
+    def run(self) -> list[Row]:
+        self._warm_up()
         floors = Floors(self.x, self.args.threads)
         times = {side.name: (Times(), Times()) for side in self.sides}
         sent: dict[str, list[float]] = {side.name: [] for side in self.sides}
@@ -200,11 +216,17 @@ def main(argv: list[str]) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("microbench", total=count_vectors(args) * len(densities))
-        for vector, x in vectors(args):
-            for density in densities:
-                progress.update(task, description=f"{vector}, density {density:g}")
-                rows += Bench(vector, x, density, names, args).run()
-                progress.advance(task)
+        try:
+            for vector, x in vectors(args):
+                for density in densities:
+                    progress.update(task, description=f"{vector}, density {density:g}")
+                    rows += Bench(vector, x, density, names, args).run()
+                    progress.advance(task)
+        except KeyboardInterrupt:
+            progress.stop()
+            if rows:  # minutes of measurements
+                write(rows, args)
+            raise
     write(rows, args)
     return 0
 
