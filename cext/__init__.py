@@ -61,6 +61,7 @@ __all__ = [
     "capabilities",
     "collect_feedback",
     "collect_workspace",
+    "count_above",
     "delta_decode",
     "delta_encode",
     "delta_size",
@@ -177,6 +178,12 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = m
     """Count, sum and sum of squares of |x| - threshold over threshold < |x| <= limit; no limit: over NaN, too."""
     count, total, squares = _kernels.tail_moments(x, threshold, threads, limit)
     return count, total, squares
+
+
+def count_above(x: Vector, threshold: float) -> int:
+    """Elements with |x| > threshold, NaN among them, by one thread: of a sample."""
+    count: int = _kernels.count_above(x, threshold)
+    return count
 
 
 def group_moments(x: Vector, groups: int) -> tuple[Moments, ...]:

@@ -157,6 +157,11 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = m
     return len(excess), _sum(excess), _sum(excess * excess)
 
 
+def count_above(x: Vector, threshold: float) -> int:
+    """Elements with |x| > threshold (compared in double); NaN is above every threshold."""
+    return int(np.count_nonzero(_above(x, threshold)))
+
+
 def _mix(z: int) -> int:
     """splitmix64: a well mixed number for each line, the same in every run."""
     z = (z + 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 % 2**64

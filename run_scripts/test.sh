@@ -30,6 +30,13 @@ c_format() {
     clang-format --dry-run -Werror "${sources[@]}"
 }
 
+types_checked() {
+    wait "$types_job"
+    local outcome=$?
+    cat "$types"
+    return "$outcome"
+}
+
 sanitize() {
     [ -x run_scripts/sanitize.sh ] || { echo "run_scripts/sanitize.sh is missing"; return 1; }
     run_scripts/sanitize.sh
@@ -37,10 +44,14 @@ sanitize() {
 
 stage "ruff format" ruff format --check .
 stage "ruff check" ruff check .
-stage "mypy" mypy
+types=$(mktemp)
+trap 'rm -f "$types"' EXIT
+mypy >"$types" 2>&1 & # beside the sanitizers, which take one core
+types_job=$!
 stage "clang-format" c_format
 stage "sanitizers" sanitize
-stage "pytest" python -m pytest "$@"
+stage "mypy" types_checked
+stage "pytest" python -m pytest --durations=15 --durations-min=5 "$@"
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"

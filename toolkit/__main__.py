@@ -29,6 +29,7 @@ COMMANDS = {
     "syncswitch": ("toolkit.studies.syncswitch:main", "under mpirun: accuracy and time of BSP, ASP and switches"),
     "microbench": ("toolkit.gradients.microbench:main", "time compressors on saved or synthetic gradients"),
 }
+STARTING_S = 5.0  # by which ranks may lie apart until they first meet
 
 
 def usage() -> str:
@@ -60,8 +61,9 @@ def main(argv: list[str]) -> int:
 
 def _refuse(error: UserError) -> int:
     """Print one line from one rank and return 2; end the job where the other ranks may not have raised."""
-    if not isinstance(error, AgreedError) and _job_is_up() and launched_rank() != 0:
-        time.sleep(0.5)  # if all ranks raised this, rank 0 prints it and ends the job meanwhile
+    if not isinstance(error, AgreedError) and launched_rank() != 0:
+        # If all ranks raised this, rank 0 prints it and ends the job meanwhile.
+        time.sleep(0.5 if _job_is_up() else STARTING_S)
         print(f"error: rank {launched_rank()}: {error}", file=sys.stderr, flush=True)
     elif launched_rank() == 0:
         print(f"error: {error}", file=sys.stderr, flush=True)

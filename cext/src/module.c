@@ -202,6 +202,20 @@ METHOD(tail_moments) {
   return finish(&call, Py_BuildValue("Ldd", (long long)t.count, t.sum, t.sum_squares));
 }
 
+/* x, threshold */
+METHOD(count_above) {
+  OPEN(count_above, 2);
+  float *x;
+  int64_t n, above;
+  double threshold;
+  if (!take_vector(&call, args[0], "x", false, &x, &n) || !take_threshold(call.function, args[1], &threshold))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  above = active_kernels()->count_above(x, n, threshold_key(threshold));
+  Py_END_ALLOW_THREADS;
+  return finish(&call, PyLong_FromLongLong(above));
+}
+
 /* The tuple with its item, or NULL if either could not be made. */
 static PyObject *with_item(PyObject *tuple, int64_t place, PyObject *item) {
   if (item)
@@ -317,6 +331,7 @@ static PyMethodDef methods[] = {
     ENTRY(moments),
     ENTRY(moments_feedback),
     ENTRY(tail_moments),
+    ENTRY(count_above),
     ENTRY(group_moments),
     ENTRY(group_tails),
     ENTRY(max_abs),

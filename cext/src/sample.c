@@ -50,6 +50,7 @@ int64_t take_sample(const struct sampled *of, int64_t n, int64_t grains, int64_t
     float *out = sample + (within < each ? group * each + within : j) * GRAIN;
     for (int l = 0; l < GRAIN; l += LANES)
       ask_for(of, soon + l);
+    ask_for(of, soon + GRAIN - 1); /* a vector need not begin at a cache line */
     copy_from(of, at, GRAIN, out);
     if (++group == groups)
       group = 0, within++;

@@ -6,7 +6,9 @@ enum {
   CHECK = 32768,      /* entries a task of the check */
   SMALLEST = 1024,    /* entries a chunk: small ones share a short list evenly, */
   LARGEST = 65536,    /* large ones let the processor's own prefetching run */
-  USEFUL = 16384,     /* entries that are worth a thread's start */
+  USEFUL = 16384,     /* entries that are worth a thread's start, */
+  USEFUL_FAR = 12288, /* fewer where most places are in no cache: */
+  CACHED = 1 << 22,   /* numbers, parameters and state together */
   ALIGNED = ~(16 - 1) /* chunks and stretches begin at multiples of 16 places: no two threads share a vector */
 };
 
@@ -28,7 +30,8 @@ struct walk start_walk(const struct entries *list, const float *parameters, cons
 }
 
 struct refusal run_walk(struct walk *walk, void (*worker)(void *context), void *context, int threads) {
-  run_workers(worker, context, useful_threads(walk->list.count, USEFUL, threads));
+  const int64_t useful = walk->n * (1 + walk->each) > CACHED ? USEFUL_FAR : USEFUL;
+  run_workers(worker, context, useful_threads(walk->list.count, useful, threads));
   int64_t future = walk->future;
   return (struct refusal){.outside = walk->outside, .future = future < INT64_MAX ? future : -1};
 }

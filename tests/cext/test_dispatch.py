@@ -61,6 +61,8 @@ F, INDEX = np.zeros(8, np.float32), np.zeros(8, np.int32)
         (lambda: cext.threshold_select(F, "a", INDEX, F.copy()), TypeError, "threshold must be a number, not str"),
         (lambda: cext.threshold_select(F, np.nan, INDEX, F.copy()), ValueError, "threshold = nan"),
         (lambda: cext.tail_moments(F, np.nan), ValueError, "threshold = nan"),
+        (lambda: cext.count_above(F, np.nan), ValueError, "threshold = nan"),
+        (lambda: cext.count_above(F[::2], 1.0), TypeError, "x must be a C-contiguous float32 array"),
         (lambda: cext.threshold_select(F, 0.1, INDEX.astype(np.int64), F), TypeError, "out indices must be .* int32"),
         (lambda: cext.threshold_select(F, 0.1, INDEX, F), ValueError, "x and out values share memory"),
         (lambda: cext.threshold_select(F, 0.1, INDEX, F[:3].copy()), ValueError, "has 8 elements, out values has 3"),

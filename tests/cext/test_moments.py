@@ -43,6 +43,7 @@ class TestMoments:
                 assert got[0] == wanted[0]
                 assert close(got[1], wanted[1], abs(wanted[1]))
                 assert close(got[2], wanted[2], abs(wanted[2]))
+            assert cext.count_above(x, threshold) == reference.count_above(x, threshold) == wanted[0]
 
 
 @pytest.mark.parametrize("n", [5, 33, 20_011, 700_001, 1_500_003])

@@ -99,13 +99,9 @@ def test_equal_magnitudes_are_told_by_their_variance_where_logarithms_are_rounde
     assert fits.gamma(Shape(130.0, 1.0, math.log(130.0) - 3e-5), 0.01) > 130.5
 
 
-@pytest.mark.parametrize("fit", FITS.values())
-@pytest.mark.parametrize("ratio", [0.25, 0.01, 1.0])
-@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_rows_of_sums_give_what_they_give_one_by_one(fit: fits.Fit, ratio: float) -> None:
-    generator = np.random.default_rng(1)
-    magnitudes = [generator.exponential(size=200), np.abs(generator.standard_t(3, size=500)), np.full(50, 1.5)]
-    rows = np.array([(x.size, x.sum(), (x * x).sum(), np.log(x + fits.LOG_EPSILON).sum()) for x in magnitudes])
-    shapes = [Shape.of_tail(int(row[0]), row[1], row[2]) for row in rows]
-    alone = [fit(Shape(s.mean, s.variance, row[3] / row[0]), ratio) for s, row in zip(shapes, rows, strict=True)]
-    np.testing.assert_allclose(fits.of_rows(fit, rows, ratio), alone, rtol=1e-9)
+def test_means_give_the_shape_of_their_sums() -> None:
+    x = np.random.default_rng(1).exponential(size=200)
+    wanted = Shape.of_tail(200, x.sum(), (x * x).sum())
+    got = Shape.of_means(200, x.mean(), (x * x).mean(), 0.5)
+    assert (got.mean, got.variance, got.mean_log) == pytest.approx((wanted.mean, wanted.variance, 0.5))
+    assert Shape.of_means(5, 3.0, 9.0).variance == Shape.of_means(1, 3.0, 10.0).variance == 0.0

@@ -12,7 +12,7 @@ import torch
 import cext
 from toolkit.compression import Compressor, Context, SparsePayload, create, predict, sidco, statistical, thresholdv
 from toolkit.compression.passes import KernelPasses, Prediction
-from toolkit.compression.rooms import Rooms
+from toolkit.compression.rooms import Rooms, standing_zeros
 from toolkit.experiment import CompressionSection
 
 N = 60_000
@@ -165,6 +165,16 @@ def test_payloads_in_flight_are_not_written_to() -> None:
         for (indices, values), old_indices, old_values in held:
             assert torch.equal(indices, old_indices)
             assert np.array_equal(values, old_values)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("elements", [0, 1, 33, 1_000_003])
+def test_standing_buffers_begin_at_a_cache_line(elements: int, kind: torch.dtype) -> None:
+    buffer = standing_zeros(elements, kind)
+    assert buffer.shape == (elements,)
+    assert buffer.dtype == kind
+    assert not buffer.any()
+    assert elements == 0 or buffer.data_ptr() % 64 == 0
 
 
 def test_room_is_taken_again() -> None:

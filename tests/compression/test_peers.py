@@ -213,7 +213,7 @@ def test_tail_counts_are_those_of_the_whole_vector(values: list[float], threshol
 @settings(deadline=None, max_examples=60)
 @given(n=st.integers(1, 500), size=st.integers(1, 600), seed=st.integers(0, 100))
 def test_samples_are_parts_of_the_vector(n: int, size: int, seed: int) -> None:
-    values = strided_sample(KernelPasses(1), -torch.arange(1.0, n + 1), size, [seed])
+    values = strided_sample(KernelPasses(1), -torch.arange(1.0, n + 1), size, seed)
     drawn = values.abs()
     assert 1 <= drawn.numel() <= size
     assert drawn.unique().numel() == drawn.numel()

@@ -51,7 +51,9 @@ def test_microbench_writes_what_it_measured(tmp_path: Path) -> None:
     assert (tmp_path / "microbench.png").stat().st_size > 10_000
 
 
-def test_an_interrupted_microbench_writes_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_microbench_writes_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     honest = microbench.Bench.run
 
     def interrupted(self: microbench.Bench) -> list[microbench.Row]:
@@ -60,6 +62,8 @@ def test_an_interrupted_microbench_writes_what_it_has(tmp_path: Path, monkeypatc
         return honest(self)
 
     monkeypatch.setattr(microbench.Bench, "run", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     options = ["--methods", "topk,none", "--rounds", "2", "--out", str(tmp_path / "two")]
     with pytest.raises(KeyboardInterrupt):
         microbench.main(["--sizes", "5K", "--densities", "0.1,0.01,0.001", *options])

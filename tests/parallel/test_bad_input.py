@@ -33,6 +33,29 @@ def test_one_line_and_exit_code_2(mpirun, tmp_path, case):
     assert not (tmp_path / "run" / "result.json").exists()
 
 
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("bad", ["0 and 1", "1"])
+def test_what_is_refused_before_the_ranks_met_is_said_once(mpirun, tmp_path, bad, late):
+    """mpirun takes the job down as soon as a rank has ended: the line of a slower one must not be lost by that."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, time\n"
+        "from toolkit.launcher import launched_rank\n"
+        "rank = launched_rank()\n"
+        f"time.sleep(2.0 if rank == {late} else 0.0)\n"
+        "from toolkit import __main__ as cli\n"
+        f"density = '2' if str(rank) in '{bad}' else '0.1'\n"
+        "options = ['--set', 'cluster.workers=2', '--set', 'compression.density=' + density]\n"
+        f"sys.exit(cli.main(['train', '{SMALL}', '--out', '{tmp_path}/run', *options]))\n"
+    )
+    done = mpirun(2, program, timeout=60)
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    assert errors[0].startswith("error: rank 1: " if bad == "1" else "error: ")
+    assert "density" in errors[0]
+
+
 def test_an_exception_on_one_rank_ends_the_job(mpirun, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

@@ -11,11 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaincc, gammainccinv
 
-Rows = NDArray[np.float64]
 ALL_EQUAL = 1e-14  # variance over squared mean that rounding alone may leave
 LOG_EPSILON = 2.2e-16  # added to every magnitude under the logarithm, so that zeros have one
 
@@ -58,6 +55,12 @@ class Shape:
         # Rounding may leave a small negative number where all magnitudes are equal.
         variance = max(0.0, (squares - total * mean) / (count - 1)) if count > 1 else 0.0
         return cls(mean, variance)
+
+    @classmethod
+    def of_means(cls, count: float, mean: float, square: float, mean_log: float = math.nan) -> Shape:
+        """From the means of magnitudes, of their squares and logarithms."""
+        variance = max(0.0, square - mean * mean) * count / (count - 1) if count > 1 else 0.0
+        return cls(mean, variance, mean_log)
 
 
 Fit = Callable[[Shape, float], float]  # shape, ratio: the threshold
@@ -117,31 +120,6 @@ def gamma_parameters(shape: Shape) -> tuple[float, float]:
         return math.inf, 0.0
     alpha = (3.0 - s + math.sqrt((s - 3.0) ** 2 + 24.0 * s)) / (12.0 * s)
     return alpha, shape.mean / alpha
-
-
-def of_rows(fit: Fit, rows: Rows, ratio: float) -> NDArray[np.float64]:
-    """The fit of each row of sums (count, sum, sum of squares, and of all magnitudes the sum of logarithms), all at
-    once: for the exponential, Pareto and gamma what these functions give, to rounding.
-    """
-    counts, totals = rows[:, 0], rows[:, 1]
-    mean = totals / counts
-    variance = (rows[:, 2] - totals * mean) / (counts - 1)
-    if fit is exponential:
-        return mean * -math.log(ratio)
-    if fit is gamma and ratio < 1.0:
-        s = np.log(mean) - rows[:, 3] / counts
-        alpha = (3.0 - s + np.sqrt((s - 3.0) ** 2 + 24.0 * s)) / (12.0 * s)
-        spread_out = (s > 1e-12) & (variance > ALL_EQUAL * mean * mean)
-        return np.where(spread_out, mean / alpha * gammainccinv(alpha, ratio), mean)
-    if fit is pareto and ratio < 1.0:
-        spread = mean * mean / variance
-        scale, kappa = 0.5 * mean * (spread + 1.0), 0.5 * (spread - 1.0)
-        threshold = scale * -np.expm1(kappa * math.log(ratio)) / kappa
-        threshold = np.where(np.abs(kappa) < 1e-12, scale * -math.log(ratio), threshold)
-        return np.where(variance > ALL_EQUAL * mean * mean, threshold, mean)
-    shapes = [Shape.of_tail(int(row[0]), row[1], row[2]) for row in rows.tolist()]
-    logs = rows[:, 3] / counts if rows.shape[1] > 3 else np.full(len(rows), math.nan)
-    return np.array([fit(Shape(s.mean, s.variance, log), ratio) for s, log in zip(shapes, logs.tolist(), strict=True)])
 
 
 FITS: dict[str, Fit] = {"exponential": exponential, "pareto": pareto, "gamma": gamma}

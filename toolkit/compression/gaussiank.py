@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from scipy.special import ndtri
 
@@ -14,7 +13,7 @@ import cext
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import KernelPasses, Prediction, Selection
-from toolkit.compression.predict import GRAIN, GRAINS, GROUPS, WIDTH, Groups, jackknife, prediction
+from toolkit.compression.predict import GRAIN, GRAINS, GROUPS, WIDTH, estimate, grouped, prediction
 from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail
 
@@ -41,7 +40,7 @@ class GaussianK(ThresholdCompressor):
 
         @functools.cache
         def above(threshold: float) -> int:
-            return passes.tail_moments(sample, threshold)[0]
+            return passes.count_above(sample, threshold)
 
         def search(deviations: float) -> list[float]:
             def count(threshold: float) -> float:
@@ -61,8 +60,8 @@ class GaussianK(ThresholdCompressor):
         """Half a bracket, as a share of a threshold: all of them are multiples of the first."""
         if sample.numel() < GROUPS * GRAIN:
             return MOST_AROUND
-        every = Groups(passes, sample).signed_moments()
-        threshold, error = jackknife(every, lambda rows: np.array([_first(n, x, xx, density) for n, x, xx in rows]))
+        groups = [(s.count, s.sum, s.sum_squares) for s in passes.group_moments(grouped(sample), GROUPS)]
+        threshold, error = estimate(groups, lambda _, mean, square: _first(1, mean, square, density))
         return min(MOST_AROUND, WIDTH * error / threshold) if threshold > 0.0 else MOST_AROUND
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:

@@ -151,6 +151,11 @@ class KernelPasses:
         count, total, squares = self.kernels.tail_moments(x.numpy(), threshold, self.threads, limit)
         return count, total, squares
 
+    def count_above(self, x: torch.Tensor, threshold: float) -> int:
+        """Entries with |x| > threshold, of a sample."""
+        count: int = self.kernels.count_above(x.numpy(), threshold)
+        return count
+
     def largest(self, x: torch.Tensor) -> float:
         """The largest |x|, NaN if there is one."""
         return float(self.kernels.max_abs(x.numpy(), self.threads))

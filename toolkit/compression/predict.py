@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import cext
-from toolkit.compression import fits
 from toolkit.compression.fits import Fit, Shape, Sums
 from toolkit.compression.passes import KernelPasses, Prediction
 from toolkit.compression.tail import nth_largest
@@ -30,48 +28,35 @@ WIDTH = 4.0  # half a bracket in standard errors: one stage in about a thousand 
 FEWEST = 16  # survivors of a sample that a stage is predicted from
 LARGEST_SHARE = 0.4  # of the vector that may be candidates: beyond, nothing is saved
 
-GroupSums = NDArray[np.float64]  # (GROUPS, 3 or 4): count, sum, sum of squares, of all magnitudes sum of logarithms too
+GroupSums = Sequence[tuple[float, ...]]  # of each group: how many elements, and sums over them
 
 
-class Groups:
+def grouped(sample: torch.Tensor) -> torch.Tensor:
     """A sample that was dealt out to GROUPS groups grain by grain, so that each is a sample of the whole vector.
 
     Neighbours resemble each other in real gradients: the scatter between groups shows how much, where a formula for
     independent elements would promise errors up to ten times too small.
     """
-
-    def __init__(self, passes: KernelPasses, sample: torch.Tensor) -> None:
-        self.sample = sample[: sample.numel() // (GRAIN * GROUPS) * GRAIN * GROUPS]
-        self.passes = passes
-
-    def moments(self) -> GroupSums:
-        sums = self.passes.group_moments(self.sample, GROUPS)
-        return np.array([(s.count, s.sum_abs, s.sum_squares, s.sum_log) for s in sums])
-
-    def signed_moments(self) -> GroupSums:
-        """Count, sum and sum of squares of the elements themselves."""
-        return np.array([(s.count, s.sum, s.sum_squares) for s in self.passes.group_moments(self.sample, GROUPS)])
-
-    def tail(self, threshold: float) -> GroupSums:
-        """Of the excesses over the threshold."""
-        return np.array(self.passes.group_tails(self.sample, GROUPS, threshold))
+    return sample[: sample.numel() // (GRAIN * GROUPS) * GRAIN * GROUPS]
 
 
-def jackknife(sums: GroupSums, estimates: Callable[[GroupSums], NDArray[np.float64]]) -> tuple[float, float]:
-    """An estimate from the sums of all groups, and its standard error from leaving out one group after the other
-    (Tukey's jackknife); infinite where a group is all there is, or where a sum is not finite.
-
-    estimates: one from each row of sums, all at once.
+def estimate(groups: GroupSums, of: Callable[..., float]) -> tuple[float, float]:
+    """of(count, mean, …) of all groups together, and its standard error: the jackknife's, which leaves out one group
+    after the other (Tukey), to first order in the means. NaN and infinite where a group is all there is, or where a sum
+    is not finite.
     """
-    total = sums.sum(axis=0)
-    with np.errstate(all="ignore"):
-        first, *rest = estimates(np.vstack((total, total - sums))).tolist()
-    known = math.isfinite(sum(total.tolist())) and min((total[0] - sums[:, 0]).tolist()) >= 1
-    if not (known and math.isfinite(sum(rest))):
-        return first, math.inf
-    mean = sum(rest) / len(rest)
-    spread = sum((each - mean) ** 2 for each in rest)
-    return first, math.sqrt((len(rest) - 1) / len(rest) * spread)
+    count, *totals = map(sum, zip(*groups, strict=True))
+    if not (math.isfinite(sum(totals)) and all(count - group[0] >= 1 for group in groups)):
+        return math.nan, math.inf
+    means = [total / count for total in totals]
+    value, errors = of(count, *means), [0.0] * len(groups)
+    for place, mean in enumerate(means):
+        moves = [(group[place + 1] - group[0] * mean) / (count - group[0]) for group in groups]
+        most = max(map(abs, moves))
+        if most > 0.0:
+            slope = (of(count, *means[:place], mean + most, *means[place + 1 :]) - value) / most
+            errors = [error + slope * move for error, move in zip(errors, moves, strict=True)]
+    return value, math.sqrt((len(groups) - 1) / len(groups) * math.fsum(error * error for error in errors))
 
 
 def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[int, float, float]]) -> float:
@@ -101,14 +86,14 @@ def predict_stages(
     """Brackets around the stages' thresholds of a vector of `elements`; None where a sample of it cannot say."""
     if sample.numel() < GROUPS * GRAIN:
         return None
-    groups = Groups(passes, sample)
+    sample = grouped(sample)
     threshold, squared_error = 0.0, 0.0
     brackets: list[Bracket] = []
     for number, (fit, ratio) in enumerate(plan):
-        found = groups.tail(threshold) if number else groups.moments()
-        if not found[:, 0].sum() >= FEWEST:
+        found = passes.group_tails(sample, GROUPS, threshold) if number else _group_moments(passes, sample)
+        if not sum(group[0] for group in found) >= FEWEST:
             return None
-        step, error = jackknife(found, lambda rows: fits.of_rows(fit, rows, ratio))  # noqa: B023 - called at once
+        step, error = estimate(found, lambda *means: fit(Shape.of_means(*means), ratio))  # noqa: B023 - called at once
         if not (math.isfinite(step) and step > 0.0 and math.isfinite(error)):
             return None
         threshold += step
@@ -119,6 +104,11 @@ def predict_stages(
         if brackets[-1][0] >= threshold:
             return None  # the sample is too small to tell this stage from the one before
     return prediction(passes, sample, brackets[-1][0], threshold, elements, brackets[:-1], sums)
+
+
+def _group_moments(passes: KernelPasses, sample: torch.Tensor) -> GroupSums:
+    sums = passes.group_moments(sample, GROUPS)
+    return [(s.count, s.sum_abs, s.sum_squares, s.sum_log) for s in sums]
 
 
 def prediction(
@@ -133,7 +123,7 @@ def prediction(
     """With the room that the sample says is needed; None where that is so much that nothing would be saved."""
 
     def share(threshold: float) -> float:
-        return passes.tail_moments(sample, threshold)[0] / sample.numel()
+        return passes.count_above(sample, threshold) / sample.numel()
 
     if not 0.0 < low <= zero_above < math.inf:
         return None

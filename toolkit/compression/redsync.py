@@ -48,7 +48,7 @@ class RedSync(ThresholdCompressor):
         low, high = sums.sum_abs / sums.count, self._last_largest
         for _ in range(ROUNDS):
             threshold = 0.5 * (low + high)
-            count = passes.tail_moments(sample, threshold)[0]
+            count = passes.count_above(sample, threshold)
             if wanted <= count <= 2.0 * wanted:
                 return replace(found, zero_above=max(found.low, threshold))
             low, high = (threshold, high) if count > 2.0 * wanted else (low, threshold)
@@ -104,7 +104,7 @@ class RedSyncTrimmed(ThresholdCompressor):
         return tail.take_topk(k), 0.0, estimated
 
 
-def _prime(tail: Tail, k: int, seed: list[int]) -> None:
+def _prime(tail: Tail, k: int, seed: int) -> None:
     """Candidates down to about the 3k-th largest, guessed from a sample; lower thresholds gather again."""
     if not math.isfinite(tail.floor):
         sample = strided_sample(tail.passes, tail.vector, SAMPLE, seed)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 MOST = 8  # buffers that are kept; what is in flight beyond is not taken again
 FORGOTTEN = 64  # calls after which an idle buffer is let go: other sizes are wanted now
 SLACK = 1024  # elements
+LINE = 64  # bytes of a cache line
 
 
 class Rooms:
@@ -64,5 +65,10 @@ class Rooms:
 
 
 def standing_zeros(elements: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
-    """(elements,) zeros for a buffer that lives as long as the training: NumPy asks for huge pages, torch does not."""
-    return torch.from_numpy(np.zeros(elements * kind.itemsize, np.uint8)).view(kind)
+    """(elements,) zeros for a buffer that lives as long as the training, from the start of a cache line on: NumPy asks
+    for huge pages, torch does not.
+    """
+    size = elements * kind.itemsize
+    room = np.zeros(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return torch.from_numpy(room[start : start + size]).view(kind)

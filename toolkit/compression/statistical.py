@@ -86,6 +86,6 @@ class ThresholdCompressor(StatisticalCompressor):
         """
 
     @staticmethod
-    def seed(context: Context) -> list[int]:
+    def seed(context: Context) -> int:
         """What a draw of this call depends on: the run's seed, the bucket's name and the step."""
-        return [context.seed, zlib.crc32(context.name.encode()), context.step]
+        return zlib.crc32(f"{context.seed} {context.name} {context.step}".encode())

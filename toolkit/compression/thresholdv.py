@@ -159,7 +159,7 @@ class ThresholdV16(_Controlled):
             return -1.0, 1.0
         if self.wanted == wanted:
             low = max(lowest, min(low, 0.9999 * self.threshold))
-        return low, passes.tail_moments(scores, low)[0] / scores.numel()
+        return low, passes.count_above(scores, low) / scores.numel()
 
     def _choose(self, passes: Passes, candidates: Selection, context: Context) -> torch.Tensor:
         """The blocks to send, int32, ascending; moves the threshold."""
