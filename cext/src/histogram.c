@@ -9,6 +9,8 @@ enum {
   WITHIN = 2048,
   CHUNK = 4 * TILE, /* elements that a thread counts before it adds its counts to the shared ones */
   PIECE = 16384,    /* elements that are added, then counted from the cache */
+  FEW_KEYS = 4096,  /* so few are done before many bins are cleared */
+  FEW_BINS = 256,
 };
 
 static const int level_shift[LEVELS] = {20, 10, 0};
@@ -128,16 +130,18 @@ bool border_is(const float *gradient, float *x, int64_t n, int64_t k, int32_t ke
   return job.above < k && k <= job.at_least;
 }
 
-/* Narrows [low, high] to the bin of 2^shift keys that holds the due-th largest, and the keys to those inside. */
-static int64_t narrow(const int32_t *keys, int64_t n, int32_t *low, int shift, int64_t *due, int32_t *inside) {
-  uint32_t count[4][BINS] = {{0}}; /* four tables: increments of one bin would wait for each other */
-  int64_t whole = n / 4 * 4;
-  for (int64_t i = 0; i < whole; i += 4)
-    for (int table = 0; table < 4; table++)
-      count[table][(keys[i + table] - *low) >> shift]++;
+/* Keeps the keys that share the bin of 2^shift keys, counted from low on, with the due-th largest. */
+static int64_t narrow(const int32_t *keys, int64_t n, int32_t low, int shift, int bins, int64_t *due, int32_t *inside) {
+  uint32_t count[TABLES][BINS]; /* increments of one bin would wait for each other */
+  for (int table = 0; table < TABLES; table++)
+    memset(count[table], 0, (size_t)bins * sizeof **count);
+  int64_t whole = n / TABLES * TABLES;
+  for (int64_t i = 0; i < whole; i += TABLES)
+    for (int table = 0; table < TABLES; table++)
+      count[table][(keys[i + table] - low) >> shift]++;
   for (int64_t i = whole; i < n; i++)
-    count[0][(keys[i] - *low) >> shift]++;
-  int bin = BINS - 1;
+    count[0][(keys[i] - low) >> shift]++;
+  int bin = bins - 1;
   for (int64_t in_bin; bin > 0; bin--, *due -= in_bin)
     if ((in_bin = count[0][bin] + (int64_t)count[1][bin] + count[2][bin] + count[3][bin]) >= *due)
       break;
@@ -145,25 +149,27 @@ static int64_t narrow(const int32_t *keys, int64_t n, int32_t *low, int shift, i
   for (int64_t i = 0; i < n; i++) { /* written always, kept if inside: no branch */
     int32_t key = keys[i];
     inside[kept] = key;
-    kept += (key - *low) >> shift == bin;
+    kept += (key - low) >> shift == bin;
   }
-  *low += bin << shift;
   return kept;
 }
 
-struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t low, int32_t high,
-                                  int32_t *scratch) {
+struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
+  const int bins = n < FEW_KEYS ? FEW_BINS : BINS;
   struct border border = {.due = k};
-  int shift = 0;
-  while ((high - low) >> shift >= BINS)
-    shift++;
-  for (;; shift = shift > 11 ? shift - 11 : 0) {
-    n = narrow(keys, n, &low, shift, &border.due, scratch);
-    keys = scratch;
-    if (shift == 0)
-      break;
+  for (;; keys = scratch) {
+    int32_t low = INT32_MAX, high = 0;
+    for (int64_t i = 0; i < n; i++) {
+      low = keys[i] < low ? keys[i] : low;
+      high = keys[i] > high ? keys[i] : high;
+    }
+    border.key = low;
+    border.ties = n;
+    if (low >= high)
+      return border;
+    int shift = 0;
+    while ((high - low) >> shift >= bins)
+      shift++;
+    n = narrow(keys, n, low, shift, bins, &border.due, scratch);
   }
-  border.key = low;
-  border.ties = n;
-  return border;
 }

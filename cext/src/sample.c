@@ -5,7 +5,7 @@
 #include <math.h>
 
 enum {
-  SOON = 24, /* grains that are under way at once */
+  SOON = 32, /* grains that are under way at once */
   SKIP = 8,
   TIED = 48, /* elements of a sample */
   STRIDED_CHUNK = 16384,
@@ -25,11 +25,17 @@ static int64_t grain_of(int64_t j, uint64_t step) {
   return (int64_t)(first + ((mix((uint64_t)j) >> 32) * width >> 32)) * GRAIN;
 }
 
-static inline void copy_from(const struct sampled *of, int64_t at, int64_t count, float *out) {
-  for (int64_t l = 0; l < count; l++)
-    out[l] = of->bf16 ? bf16_at(of->bf16, at + l) : of->x[at + l];
-  for (int64_t l = 0; of->gradient && l < count; l++)
-    out[l] += of->gradient[at + l];
+/* `count` elements; the compiler knows how many. */
+static inline __attribute__((always_inline)) void copy_from(const struct sampled *of, int64_t at, const int64_t count,
+                                                            float *restrict out) {
+  if (of->bf16)
+    for (int64_t l = 0; l < count; l++)
+      out[l] = bf16_at(of->bf16, at + l);
+  else
+    memcpy(out, of->x + at, (size_t)count * sizeof *out);
+  if (of->gradient)
+    for (int64_t l = 0; l < count; l++)
+      out[l] += of->gradient[at + l];
 }
 
 static inline void ask_for(const struct sampled *of, int64_t at) {
@@ -41,17 +47,26 @@ static inline void ask_for(const struct sampled *of, int64_t at) {
     __builtin_prefetch(of->gradient + at);
 }
 
+/* Asks for grain j, and says where it begins. */
+static inline int64_t ask_for_grain(const struct sampled *of, int64_t j, uint64_t step) {
+  const int64_t at = grain_of(j, step);
+  for (int l = 0; l < GRAIN; l += LANES)
+    ask_for(of, at + l);
+  ask_for(of, at + GRAIN - 1); /* a vector need not begin at a cache line */
+  return at;
+}
+
 int64_t take_sample(const struct sampled *of, int64_t n, int64_t grains, int64_t groups, float *sample) {
-  int64_t all = n / GRAIN, taken = min64(grains, all);
+  int64_t all = n / GRAIN, taken = min64(grains, all), coming[SOON];
   uint64_t step = taken ? ((uint64_t)all << 32) / (uint64_t)taken : 0;
   const int64_t each = taken / groups;
+  for (int64_t j = 0; j < min64(SOON, taken); j++)
+    coming[j] = ask_for_grain(of, j, step);
   for (int64_t j = 0, group = 0, within = 0; j < taken; j++) {
-    int64_t at = grain_of(j, step), soon = grain_of(min64(j + SOON, taken - 1), step);
-    float *out = sample + (within < each ? group * each + within : j) * GRAIN;
-    for (int l = 0; l < GRAIN; l += LANES)
-      ask_for(of, soon + l);
-    ask_for(of, soon + GRAIN - 1); /* a vector need not begin at a cache line */
-    copy_from(of, at, GRAIN, out);
+    const int64_t at = coming[j % SOON];
+    if (j + SOON < taken)
+      coming[j % SOON] = ask_for_grain(of, j + SOON, step);
+    copy_from(of, at, GRAIN, sample + (within < each ? group * each + within : j) * GRAIN);
     if (++group == groups)
       group = 0, within++;
   }
@@ -137,13 +152,13 @@ struct prediction predict_border(const struct sampled *of, int64_t n, int64_t k,
   for (int64_t i = 0; i < p.packed; i++)
     room->keys[i] = key_of(room->largest[i]);
   struct prediction result = {.high = INT32_MAX};
-  struct border border = find_border_of_keys(room->keys, p.packed, middle, floor, INT32_MAX, room->scratch);
+  struct border border = find_border_of_keys(room->keys, p.packed, middle, room->scratch);
   result.key = border.key;
   result.tied = border.ties >= TIED;
   double margin = 4 * deviation(room, p.packed, result.key, taken / GRAIN) + 4;
   int64_t low = min64(p.packed, (int64_t)(rank + margin) + 1), high = (int64_t)(rank - margin);
-  result.low = find_border_of_keys(room->keys, p.packed, low, floor, INT32_MAX, room->scratch).key - 1;
+  result.low = find_border_of_keys(room->keys, p.packed, low, room->scratch).key - 1;
   if (high >= 1)
-    result.high = find_border_of_keys(room->keys, p.packed, high, floor, INT32_MAX, room->scratch).key;
+    result.high = find_border_of_keys(room->keys, p.packed, high, room->scratch).key;
   return result;
 }

@@ -119,10 +119,9 @@ static bool topk_predicted(struct selection pass, int64_t k, struct prediction p
   if (due < 1) { /* above the band: the border is among the candidates all the same */
     in_band = all_keys(payload, min64(candidates, k), w->keys);
     in_band += all_keys(&w->spill, candidates - in_band, w->keys + in_band);
-    prediction.high = INT32_MAX;
     due = k;
   }
-  struct border border = find_border_of_keys(w->keys, in_band, due, prediction.low + 1, prediction.high, w->scratch);
+  struct border border = find_border_of_keys(w->keys, in_band, due, w->scratch);
   const struct payload from[2] = {*payload, w->spill};
   struct selection finish = {.n = candidates, .from = from, .zero_key = prediction.key};
   if (pass.zero)
