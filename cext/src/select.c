@@ -12,6 +12,9 @@
 enum {
   SCRATCH = TILE / 4,
   NONE = -1,
+  UNKNOWN = -1,
+  FIRST_PIECE = 4096,
+  CACHED = 1 << 20, /* elements */
   BAND_PIECE = 4096,
   ENTRY_TILE = 8192 - WORD, /* of entries most are kept */
   ENTRIES = 1 << 20,        /* that are worth another thread */
@@ -157,25 +160,30 @@ static void flush(struct job *job, struct scratch *scratch) {
   scratch->tile = NONE;
 }
 
-/* A packing that knows how many a tile may hold. */
-static struct packing expect(int64_t packed) {
-  return (struct packing){.dense = packed > TILE / 256, .amount = amount_of(packed, TILE)};
+/* A packing that knows how many a tile may hold. Words without branches pay early where memory is waited for. */
+static struct packing expect(const struct job *job, int64_t packed) {
+  const int64_t dense = job->selection->n > CACHED ? TILE / 256 : TILE / 64;
+  return (struct packing){.dense = packed > dense, .amount = amount_of(packed, TILE)};
 }
 
-/* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. */
+/* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. Of a
+ * first tile a short piece says what the rest is like: half a small vector may lie in that tile.
+ */
 static int64_t pack_direct(struct job *job, int64_t at, int64_t end, int64_t expected) {
   const struct payload *out = job->payload;
   const bool swept = job->selection->gradient && !job->selection->elements;
   int64_t least = swept ? SWEPT + WORD : 2 * WORD;
   for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= least;) {
-    int64_t offset = job->appender.offset;
-    struct packing p = expect(expected);
+    int64_t offset = job->appender.offset, from = at;
+    struct packing p = expect(job, expected);
     p.indices = out->indices + offset;
     p.values = out->values + offset;
     p.room = left;
-    at = pack_piece(job, at, end, &p);
+    at = pack_piece(job, at, expected == UNKNOWN ? min64(end, at + FIRST_PIECE) : end, &p);
     advance(job, p.packed);
     collect_band(job, p.values, p.packed);
+    if (expected == UNKNOWN)
+      expected = p.packed * TILE / (at - from);
   }
   return at;
 }
@@ -192,7 +200,7 @@ static int64_t pack_tile(struct job *job, int64_t tile, struct scratch *scratch,
     total += job->appender.offset;
   }
   for (scratch->packed = 0;;) {
-    struct packing p = expect(expected);
+    struct packing p = expect(job, expected);
     p.indices = scratch->indices;
     p.values = scratch->values;
     p.room = SCRATCH;
@@ -216,7 +224,7 @@ static void select_worker(void *context) {
   struct job *job = context;
   struct scratch scratch[2];
   scratch[0].tile = scratch[1].tile = NONE;
-  int64_t last = 0;
+  int64_t last = UNKNOWN;
   int now = 0;
   for (int64_t tile; (tile = take_task(&job->tiles)) >= 0; now = !now) {
     last = pack_tile(job, tile, &scratch[now], &scratch[!now], last);
