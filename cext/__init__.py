@@ -88,6 +88,7 @@ __all__ = [
     "take_blocks",
     "threshold_select",
     "threshold_select_feedback",
+    "topk_predictable",
     "topk_select",
     "topk_select_feedback",
     "topk_workspace",
@@ -132,6 +133,12 @@ def threshold_select_feedback(
     """residual += gradient, then threshold_select from residual, which becomes 0 where an entry is written."""
     count: int = _kernels.threshold_select_feedback(gradient, residual, threshold, indices, values, threads, seed)
     return count
+
+
+def topk_predictable(n: int, k: int) -> bool:
+    """Whether one pass finds the k largest of n, as a rule: a bfloat16 residual has nothing else."""
+    found: bool = _kernels.topk_predictable(n, k)
+    return found
 
 
 def topk_workspace(n: int, k: int) -> int:

@@ -75,6 +75,11 @@ def threshold_select_feedback(
     return len(chosen)
 
 
+def topk_predictable(n: int, k: int) -> bool:
+    """Whether a bfloat16 residual's k largest of n are found; the reference always finds them."""
+    return True
+
+
 def topk_workspace(n: int, k: int) -> int:
     """Bytes (uint8 elements) of workspace; the reference needs none."""
     return 0

@@ -95,6 +95,14 @@ METHOD(topk_workspace) {
   return PyLong_FromLongLong(topk_workspace_bytes(n, k));
 }
 
+METHOD(topk_predictable) {
+  OPEN(topk_predictable, 2);
+  int64_t n, k;
+  if (!take_int(call.function, args[0], "n", 0, INT32_MAX, &n) || !take_int(call.function, args[1], "k", 0, n, &k))
+    return NULL;
+  return PyBool_FromLong(topk_predictable(n, k));
+}
+
 static bool enough(const char *function, const char *name, int64_t given, int64_t needed) {
   if (given >= needed)
     return true;
@@ -326,6 +334,7 @@ static PyMethodDef methods[] = {
     ENTRY(threshold_select),
     ENTRY(threshold_select_feedback),
     ENTRY(topk_workspace),
+    ENTRY(topk_predictable),
     ENTRY(topk_select),
     ENTRY(topk_select_feedback),
     ENTRY(moments),

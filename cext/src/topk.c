@@ -28,7 +28,7 @@ struct workspace {
   int64_t bytes;
 };
 
-static bool predictable(int64_t n, int64_t k) { return n >= SMALL && k <= n / 3; }
+bool topk_predictable(int64_t n, int64_t k) { return n >= SMALL && k <= n / 3; }
 
 static int64_t part(int64_t *bytes, size_t size) {
   int64_t at = *bytes;
@@ -40,7 +40,7 @@ static struct workspace lay_out(void *memory, int64_t n, int64_t k) {
   uintptr_t start = ((uintptr_t)memory + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
   int64_t bytes = 0, spill = min64(n - k, max64(k / 2 + min64(2 * k, 65536) + 4096, n / SPILL)), band = k + spill;
   struct workspace w = {.bins = (struct bins *)(start + (uintptr_t)part(&bytes, sizeof(struct bins)))};
-  if (predictable(n, k)) {
+  if (topk_predictable(n, k)) {
     size_t spilled = (size_t)spill * sizeof(int32_t), keys = (size_t)(band + LANES) * sizeof(int32_t);
     w.sample = (struct sample_room *)(start + (uintptr_t)part(&bytes, sizeof(struct sample_room)));
     w.spill.indices = (int32_t *)(start + (uintptr_t)part(&bytes, spilled));
@@ -140,7 +140,7 @@ int64_t topk(const float *gradient, float *x, int64_t n, int64_t k, const struct
   }
   struct workspace w = lay_out(memory, n, k);
   struct border border;
-  if (predictable(n, k)) {
+  if (topk_predictable(n, k)) {
     const struct sampled sampled = {.gradient = gradient, .x = x};
     struct prediction prediction = predict_border(&sampled, n, k, w.sample);
     bool found = prediction.tied && border_is(gradient, x, n, k, prediction.key, &border, threads);
@@ -162,7 +162,7 @@ int64_t topk_bf16(const float *gradient, const struct bf16 *residual, int64_t n,
   const struct payload payload = {out->indices, out->values, k};
   struct selection pass = plain_selection(gradient, NULL, n, INT32_MAX);
   pass.bf16 = residual;
-  if (k > 0 && predictable(n, k)) {
+  if (k > 0 && topk_predictable(n, k)) {
     const struct workspace w = lay_out(memory, n, k);
     const struct sampled sampled = {.gradient = gradient, .bf16 = residual};
     const struct prediction prediction = predict_border(&sampled, n, k, w.sample);

@@ -4,6 +4,9 @@
 
 #include "select.h"
 
+/* Whether one pass finds the top-k, as a rule: topk_bf16 needs it. */
+bool topk_predictable(int64_t n, int64_t k);
+
 /* Bytes of workspace that topk needs, alignment of the start included. */
 int64_t topk_workspace_bytes(int64_t n, int64_t k);
 

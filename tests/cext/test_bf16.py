@@ -79,6 +79,7 @@ def test_threshold_pass_equals_reference(level, n, make, room, same):
 
 @pytest.mark.parametrize(("n", "k"), [(16_384, 300), (100_003, 1), (300_001, 30_000), (300_001, 3000)])
 def test_predicted_topk_equals_reference(level, n, k, make, room, same):
+    assert cext.topk_predictable(n, k)
     for kind in ("normal", "heavy", "mostly_zeros", "nan"):
         gradient, before = make(n, kind, seed=1), stored(make, n, kind)
         right, wanted = before.copy(), room(k)
@@ -95,6 +96,7 @@ def test_predicted_topk_equals_reference(level, n, k, make, room, same):
 @pytest.mark.parametrize(("n", "k", "kind"), [(100, 7, "normal"), (50_001, 20_000, "normal"), (100_003, 500, "ties")])
 def test_a_topk_that_one_pass_does_not_find_loses_nothing(level, n, k, kind, make, room):
     """No prediction, or more ties than there is room for: the gradient is added and rounded, and that is all."""
+    assert cext.topk_predictable(n, k) == (kind == "ties")
     gradient, residual = make(n, kind, seed=1), stored(make, n, kind)
     if kind == "ties":
         gradient[:], residual[:] = 1.0, 0

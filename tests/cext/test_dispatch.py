@@ -69,6 +69,7 @@ F, INDEX = np.zeros(8, np.float32), np.zeros(8, np.int32)
         (lambda: cext.moments_feedback(F, F), ValueError, "gradient and residual share memory"),
         (lambda: cext.moments_feedback(F, F[:3].copy()), ValueError, "gradient has 8 elements, residual has 3"),
         (lambda: cext.topk_workspace(5, 6), ValueError, "k = 6: allowed are 0 to 5"),
+        (lambda: cext.topk_predictable(5, 6), ValueError, "k = 6: allowed are 0 to 5"),
         (
             lambda: cext.topk_select(F, 9, INDEX, F.copy(), np.empty(0, np.uint8)),
             ValueError,

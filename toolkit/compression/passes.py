@@ -27,7 +27,6 @@ from toolkit.compression.residual import stored_bits
 from toolkit.compression.rooms import Rooms
 
 Selection = tuple[torch.Tensor, torch.Tensor]
-SMALLEST_PREDICTED = 16_384  # elements that the exact top-k predicts its border for
 TRITON_LIMIT = 2**31 - 2**24  # elements: places behind a vector's end must be int32, too
 
 
@@ -288,11 +287,6 @@ def triton_passes() -> Passes | None:
     from toolkit.compression.passes_triton import TritonPasses
 
     return TritonPasses()
-
-
-def predictable(elements: int, k: int) -> bool:
-    """Whether the exact top-k is one pass, as a rule: what a residual in bfloat16 needs."""
-    return elements >= SMALLEST_PREDICTED and 3 * k <= elements
 
 
 def _stored(residual: torch.Tensor) -> NDArray[Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+import cext
 from toolkit.compression.base import Context, SparsePayload, wanted_count
-from toolkit.compression.passes import predictable
 from toolkit.compression.sparse import SparseCompressor
 
 
@@ -21,4 +21,5 @@ class TopK(SparseCompressor):
         return self.payload(self.passes(residual).topk_feedback(gradient, residual, k), context.density)
 
     def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
-        return self.in_kernels(residual) and predictable(self.elements, wanted_count(self.elements, context.density))
+        k = wanted_count(self.elements, context.density)
+        return self.in_kernels(residual) and cext.topk_predictable(self.elements, k)
