@@ -2,10 +2,12 @@
  * the number of bits before an index is its entry's place in the output, where the values are added list after list. No
  * entry is compared with another, nothing is sorted. Threads take windows in turn; a window's count is known before
  * anything of it is written, so each writes straight to its place. Lists close together are added up in the window
- * itself (merge_close.c): no entry is looked at twice. */
+ * itself (merge_close.c): no entry is looked at twice. Few entries among many places are merged by windows that jump
+ * (merge_thin.c), a part of the range a task, and parts are moved together. */
 #include "merge.h"
 #include "isa_each.h"
 #include "merge_close.h"
+#include "merge_thin.h"
 #include "parallel.h"
 
 #include <sched.h>
@@ -15,9 +17,10 @@ enum {
   WIDEST_WORDS = WIDEST / WORD,
   WANTED = 4096,  /* entries a window, if it can be so wide */
   CHECK = 65536,  /* entries a task of the check */
-  THIN = 300,     /* indices an entry beyond which merge_thin takes over: measured */
+  THIN = 200,     /* indices an entry beyond which merge_thin takes over: measured */
+  PARTS = 4,      /* of the range, a thread: what the first to be done takes on */
   CLOSE = 4,      /* indices an entry up to which a window is added up densely */
-  USEFUL = 16384, /* entries that are worth a thread's start */
+  USEFUL = 65536, /* entries that are worth a thread's start: a third of a millisecond where the others sleep */
 };
 
 struct window {
@@ -30,7 +33,10 @@ struct job {
   const struct lists *lists;
   const struct merged *out;
   int64_t low, high, width; /* of the indices; of a window */
-  bool close;
+  bool close, thin;
+  struct {
+    int64_t at, count;
+  } part[PARTS * MAX_THREADS]; /* of the thin: where in the output, how many */
   struct tasks checks, windows;
   _Atomic int64_t checked, disorder;
   struct appender appender;
@@ -181,20 +187,48 @@ static void merge_close(struct job *job, struct close_window *window, int64_t ta
   drain_close(window, (int32_t)base, count, job->out->indices + offset, job->out->values + offset);
 }
 
+/* Into the room that its entries would need if no index occurred twice. */
+static void merge_part(struct job *job, struct thin_window *window, int64_t task, int64_t *from, int64_t *to) {
+  int64_t at = 0;
+  find_entries(job, job->low + task * job->width, from, to);
+  for (int64_t p = 0; p < job->lists->count; p++)
+    at += from[p] - job->lists->offsets[p];
+  job->part[task].at = at;
+  job->part[task].count = merge_thin(window, job->lists, from, to, job->out->indices + at, job->out->values + at);
+}
+
+/* Moves the parts together; returns the number of all entries. */
+static int64_t join_parts(const struct job *job) {
+  const struct merged *out = job->out;
+  int64_t total = 0;
+  for (int64_t task = 0; task < job->windows.count; task++) {
+    const int64_t at = job->part[task].at, count = job->part[task].count;
+    memmove(out->indices + total, out->indices + at, (size_t)count * sizeof *out->indices);
+    memmove(out->values + total, out->values + at, (size_t)count * sizeof *out->values);
+    total += count;
+  }
+  return total;
+}
+
 static void merge_worker(void *context) {
   struct job *job = context;
   int64_t from[MAX_LISTS], to[MAX_LISTS];
   union {
     struct window ranks;
     struct close_window close;
+    struct thin_window thin;
   } window;
   memcpy(to, job->lists->offsets, (size_t)job->lists->count * sizeof *to);
   if (!check_lists(job))
     return;
   if (job->close)
     clear_close(&window.close);
+  if (job->thin)
+    clear_thin(&window.thin);
   for (int64_t task; (task = take_task(&job->windows)) >= 0;)
-    if (job->close)
+    if (job->thin)
+      merge_part(job, &window.thin, task, from, to);
+    else if (job->close)
       merge_close(job, &window.close, task, from, to);
     else
       merge_by_ranks(job, &window.ranks, task, from, to);
@@ -215,8 +249,15 @@ static void find_range(struct job *job) {
 }
 
 /* Windows of a power of two, so wide that each holds WANTED entries if those are spread evenly. */
-static void cut_windows(struct job *job) {
+static void cut_windows(struct job *job, int threads) {
   int64_t range = job->high - job->low, total = job->lists->all.count;
+  job->thin = range > total * THIN;
+  if (job->thin) {
+    const int64_t parts = threads > 1 ? PARTS * threads : 1;
+    job->width = (range + parts - 1) / parts;
+    job->windows.count = (range + job->width - 1) / job->width;
+    return;
+  }
   job->close = range < total * CLOSE;
   job->width = job->close ? CLOSE_WIDTH : 4 * WORD;
   while (!job->close && job->width < WIDEST && job->width * total < range * WANTED)
@@ -230,19 +271,19 @@ struct merge_outcome merge_sorted(const struct lists *lists, const struct merged
   find_range(&job); /* nonsense if the lists do not ascend, which is found before it is used */
   int64_t range = job.high - job.low;
   struct merge_outcome outcome = {.count = -1, .disorder = -1, .needed = min64(total, range)};
-  bool thin = range > total * THIN, sane = job.low >= 0 && range > 0 && outcome.needed <= out->room;
-  if (thin || !sane) {
+  if (job.low < 0 || range <= 0 || outcome.needed > out->room) {
     outcome.disorder = find_disorder(lists);
-    if (outcome.disorder < 0 && outcome.needed <= out->room)
-      outcome.count = merge_thin(lists, out);
+    if (outcome.disorder < 0 && total == 0)
+      outcome.count = 0;
     return outcome;
   }
-  cut_windows(&job);
+  threads = useful_threads(total, USEFUL, threads);
+  cut_windows(&job, threads);
   job.checks.count = (total + CHECK - 1) / CHECK;
-  run_workers(merge_worker, &job, useful_threads(total, USEFUL, threads));
+  run_workers(merge_worker, &job, threads);
   if (job.disorder)
     outcome.disorder = find_disorder(lists);
   else
-    outcome.count = job.appender.offset;
+    outcome.count = job.thin ? join_parts(&job) : job.appender.offset;
   return outcome;
 }

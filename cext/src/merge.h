@@ -29,7 +29,4 @@ struct merge_outcome {
 /* Union of the lists, ascending; values of one index are added in list order, beginning with the first. */
 struct merge_outcome merge_sorted(const struct lists *lists, const struct merged *out, int threads);
 
-/* merge_thin.c: for few entries among many places, on one thread */
-int64_t merge_thin(const struct lists *lists, const struct merged *out);
-
 #endif

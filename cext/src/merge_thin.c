@@ -1,20 +1,13 @@
 /* Merging thin lists: a window of the index range is added up densely in the cache, list after list, with a bit set at
  * every index that occurs; then the set bits are walked in order. The window jumps to the smallest index that is left,
  * so a thin list costs no more than its entries. */
-#include "merge.h"
+#include "merge_thin.h"
 
-enum { WIDTH = 32768, WIDTH_WORDS = WIDTH / WORD, SUMMARY_WORDS = WIDTH_WORDS / WORD };
-
-struct window {
-  float sum[WIDTH];                /* -0.0 where nothing was added: -0.0 + v is v, for v = 0.0 and -0.0 too */
-  uint64_t occurs[WIDTH_WORDS];    /* one bit an index */
-  uint64_t summary[SUMMARY_WORDS]; /* one bit a word of `occurs` */
-};
-
-static int64_t fill_window(struct window *window, const struct entries *all, int64_t at, int64_t end, int64_t base) {
+static int64_t fill_window(struct thin_window *window, const struct entries *all, int64_t at, int64_t end,
+                           int64_t base) {
   for (; at < end; at++) {
     int64_t place = all->indices[at] - base;
-    if (place >= WIDTH)
+    if (place >= THIN_WIDTH)
       break;
     window->sum[place] += all->values[at];
     window->occurs[place / WORD] |= UINT64_C(1) << (place % WORD);
@@ -24,7 +17,7 @@ static int64_t fill_window(struct window *window, const struct entries *all, int
 }
 
 /* Writes the window's entries and leaves it empty. */
-static int64_t drain_window(struct window *window, int64_t base, int32_t *indices, float *values) {
+static int64_t drain_window(struct thin_window *window, int64_t base, int32_t *indices, float *values) {
   int64_t written = 0;
   for (int s = 0; s < SUMMARY_WORDS; s++) {
     for (uint64_t words = window->summary[s]; words; words &= words - 1) {
@@ -42,29 +35,27 @@ static int64_t drain_window(struct window *window, int64_t base, int32_t *indice
   return written;
 }
 
-static int64_t smallest_head(const struct lists *lists, const int64_t *at) {
+static int64_t smallest_head(const struct lists *lists, const int64_t *from, const int64_t *to) {
   int64_t smallest = INT64_MAX;
   for (int64_t p = 0; p < lists->count; p++)
-    if (at[p] < lists->offsets[p + 1])
-      smallest = min64(smallest, lists->all.indices[at[p]]);
+    if (from[p] < to[p])
+      smallest = min64(smallest, lists->all.indices[from[p]]);
   return smallest;
 }
 
-static void clear_window(struct window *window) {
+void clear_thin(struct thin_window *window) {
   memset(window, 0, sizeof *window);
-  for (int i = 0; i < WIDTH; i++)
+  for (int i = 0; i < THIN_WIDTH; i++)
     window->sum[i] = -0.0f;
 }
 
-int64_t merge_thin(const struct lists *lists, const struct merged *out) {
-  struct window window;
-  int64_t at[MAX_LISTS], written = 0, base;
-  clear_window(&window);
-  memcpy(at, lists->offsets, (size_t)lists->count * sizeof *at);
-  while ((base = smallest_head(lists, at)) != INT64_MAX) {
+int64_t merge_thin(struct thin_window *window, const struct lists *lists, int64_t *from, const int64_t *to,
+                   int32_t *indices, float *values) {
+  int64_t written = 0, base;
+  while ((base = smallest_head(lists, from, to)) != INT64_MAX) {
     for (int64_t p = 0; p < lists->count; p++)
-      at[p] = fill_window(&window, &lists->all, at[p], lists->offsets[p + 1], base);
-    written += drain_window(&window, base, out->indices + written, out->values + written);
+      from[p] = fill_window(window, &lists->all, from[p], to[p], base);
+    written += drain_window(window, base, indices + written, values + written);
   }
   return written;
 }

@@ -54,9 +54,9 @@ def test_merge_of_dense_lists(level, threads, room, same):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("share", [0.5, 0.03, 0.004, 0.0003])  # by marks, by bits, in wide windows, thin
-@pytest.mark.parametrize("start", [0, 77, 2**31 - 1_000_000])
+@pytest.mark.parametrize("start", [0, 77, 2**31 - 3_000_000])
 def test_merge_of_many_windows_adds_in_rank_order(level, threads, share, start, room, same):
-    n, rng = 1_000_000, np.random.default_rng(5)
+    n, rng = 3_000_000, np.random.default_rng(5)
     parts = [np.flatnonzero(rng.random(n) < s) for s in (share, share / 9, 0, share)]
     indices = (np.concatenate(parts) + start).astype(np.int32)
     offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
@@ -68,6 +68,27 @@ def test_merge_of_many_windows_adds_in_rank_order(level, threads, share, start, 
         seen[places] = True
     assert np.array_equal(got[0], np.flatnonzero(seen) + start)
     assert same(got[1], total[seen])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_merge_of_thin_lists_in_parts(level, threads, clustered, room, same):
+    """Parts of the range are merged apart and moved together; most entries may lie in one of them."""
+    rng, n = np.random.default_rng(6), 2**31 - 1
+    shared = rng.integers(0, n, 20_000)
+    near = [rng.integers(n // 2, n // 2 + 10_000_000, 40_000 if clustered else 0) for _ in range(4)]
+    parts = [np.unique(np.concatenate((shared, rng.integers(0, n, 30_000), more))) for more in near]
+    indices = np.concatenate(parts).astype(np.int32)
+    offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
+    values = rng.standard_normal(len(indices)).astype(np.float32)
+    got = merged(cext, indices, values, offsets, room, threads)
+    union, place = np.unique(indices, return_inverse=True)
+    total = np.full(len(union), -0.0, np.float32)
+    for p in range(4):
+        total[place[offsets[p] : offsets[p + 1]]] += values[offsets[p] : offsets[p + 1]]
+    assert len(indices) >= 2 * 65_536  # so many that threads are started
+    assert np.array_equal(got[0], union)
+    assert same(got[1], total)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
