@@ -127,7 +127,7 @@ def topk_select_feedback(
 
 
 def _sum(x: NDArray[np.floating]) -> float:
-    """Rounded once: extended precision where the platform has it."""
+    """In extended precision, where the platform has it, and so rounded about once."""
     return float(x.sum(dtype=np.longdouble))
 
 

@@ -45,9 +45,9 @@ sanitize() {
 stage "ruff format" ruff format --check .
 stage "ruff check" ruff check .
 types=$(mktemp)
-trap 'rm -f "$types"' EXIT
-mypy >"$types" 2>&1 & # beside the sanitizers, which take one core
+mypy >"$types" 2>&1 & # beside the sanitizers, which take one core: its seconds below are what was left to wait for
 types_job=$!
+trap 'kill "$types_job" 2>/dev/null; rm -f "$types"' EXIT
 stage "clang-format" c_format
 stage "sanitizers" sanitize
 stage "mypy" types_checked

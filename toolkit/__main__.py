@@ -60,10 +60,10 @@ def main(argv: list[str]) -> int:
 
 
 def _refuse(error: UserError) -> int:
-    """Print one line from one rank and return 2; end the job where the other ranks may not have raised."""
+    """Print one line, as a rule from one rank, and return 2; end the job where the other ranks may not have raised."""
     if not isinstance(error, AgreedError) and launched_rank() != 0:
-        # If all ranks raised this, rank 0 prints it and ends the job meanwhile.
-        time.sleep(0.5 if _job_is_up() else STARTING_S)
+        # If all ranks raised this, rank 0 prints it and ends the job meanwhile; if others did, the first of them.
+        time.sleep((0.5 if _job_is_up() else STARTING_S) + 0.3 * (launched_rank() - 1))
         print(f"error: rank {launched_rank()}: {error}", file=sys.stderr, flush=True)
     elif launched_rank() == 0:
         print(f"error: {error}", file=sys.stderr, flush=True)

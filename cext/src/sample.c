@@ -144,10 +144,9 @@ struct prediction predict_border(const struct sampled *of, int64_t n, int64_t k,
   p.room = taken + WORD; /* whole registers are written */
   active_kernels()->pack(room->values, taken, &p);
   if (p.packed < reserve) { /* every eighth was no picture of the sample */
-    p.key = floor = -1;
+    p.key = -1;
     p.packed = 0;
     active_kernels()->pack(room->values, taken, &p);
-    floor = 0;
   }
   for (int64_t i = 0; i < p.packed; i++)
     room->keys[i] = key_of(room->largest[i]);

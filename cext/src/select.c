@@ -162,7 +162,8 @@ static void flush(struct job *job, struct scratch *scratch) {
 
 /* A packing that knows how many a tile may hold. Words without branches pay early where memory is waited for. */
 static struct packing expect(const struct job *job, int64_t packed) {
-  const int64_t dense = job->selection->n > CACHED ? TILE / 256 : TILE / 64;
+  const struct selection *s = job->selection;
+  const int64_t dense = s->n <= CACHED && !s->elements ? TILE / 64 : TILE / 256;
   return (struct packing){.dense = packed > dense, .amount = amount_of(packed, TILE)};
 }
 
@@ -172,6 +173,7 @@ static struct packing expect(const struct job *job, int64_t packed) {
 static int64_t pack_direct(struct job *job, int64_t at, int64_t end, int64_t expected) {
   const struct payload *out = job->payload;
   const bool swept = job->selection->gradient && !job->selection->elements;
+  const bool short_first = !job->selection->collector; /* sums must not depend on where pieces end */
   int64_t least = swept ? SWEPT + WORD : 2 * WORD;
   for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= least;) {
     int64_t offset = job->appender.offset, from = at;
@@ -179,11 +181,11 @@ static int64_t pack_direct(struct job *job, int64_t at, int64_t end, int64_t exp
     p.indices = out->indices + offset;
     p.values = out->values + offset;
     p.room = left;
-    at = pack_piece(job, at, expected == UNKNOWN ? min64(end, at + FIRST_PIECE) : end, &p);
+    at = pack_piece(job, at, expected == UNKNOWN && short_first ? min64(end, at + FIRST_PIECE) : end, &p);
     advance(job, p.packed);
     collect_band(job, p.values, p.packed);
     if (expected == UNKNOWN)
-      expected = p.packed * TILE / (at - from);
+      expected = p.packed * job->tile / (at - from);
   }
   return at;
 }

@@ -45,7 +45,7 @@ def test_collect_equals_reference(level, n, make, room, same):
 @pytest.mark.parametrize("sums", [0, 2, 5, 6, 14, 15])
 def test_same_bits_on_every_instruction_set_and_thread_count(brackets, sums, make, room):
     """Brackets may come in any order; whatever runs, the sums, the candidates and the residual are the same bits."""
-    n, pairs, before = 300_003, np.array(brackets, np.float64), cext.simd()
+    n, pairs, before = 900_003, np.array(brackets, np.float64), cext.simd()
     outcomes = set()
     for level in cext.capabilities():
         cext.use(level)

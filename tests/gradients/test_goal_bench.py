@@ -66,7 +66,7 @@ def test_a_method_goes_on_from_another_of_its_kind() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["topk_select", "threshold_select_feedback", "merge_sorted"])
-@pytest.mark.parametrize("density", [0.1, 0.001])
+@pytest.mark.parametrize("density", [0.5, 0.1, 0.001])
 def test_a_kernel_that_differs_from_the_reference_is_not_timed(
     kernel: str, density: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

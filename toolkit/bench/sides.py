@@ -141,7 +141,7 @@ class Sides:
 
     def validate(self) -> None:
         """The kernels against their NumPy reference on a prefix of this vector; RuntimeError where they differ."""
-        x = self.x[:100_003].copy()
+        x = self.x[: 600_003 * self.threads].copy()  # all threads have work
         start = self.start[: x.size]
         k = wanted_count(x.size, self.density)
         checked: dict[str, Callable[[ModuleType, Vector, NDArray[np.int32], Vector], Any]] = {
@@ -161,16 +161,19 @@ class Sides:
                 count = call(library, residual, indices, values)
                 results.append((count, residual, indices[:count], values[:count]))
             self._compare(name, results)
-        self._validate_merge(x)
+        self._validate_merge()
 
-    def _validate_merge(self, x: Vector) -> None:
+    def _validate_merge(self) -> None:
+        """Of as many entries as start every thread."""
         generator = np.random.default_rng(self.seed)
-        lists = [np.flatnonzero(generator.random(x.size) < self.density).astype(np.int32) for _ in range(WORKERS)]
+        range_ = min(self.x.size, round(70_000 * self.threads / (WORKERS * self.density)))
+        lists = [np.flatnonzero(generator.random(range_) < self.density).astype(np.int32) for _ in range(WORKERS)]
         indices, offsets = np.concatenate(lists), np.cumsum([0] + [part.size for part in lists], dtype=np.int64)
+        values = generator.standard_normal(indices.size, dtype=np.float32)
         results = []
         for library in (cext, cext.reference):
             out = np.zeros_like(indices), np.zeros(indices.size, np.float32)
-            count = library.merge_sorted(indices, x[: indices.size].copy(), offsets, *out, self.threads)
+            count = library.merge_sorted(indices, values, offsets, *out, self.threads)
             results.append((count, out[0][:count], out[1][:count]))
         self._compare("merge of 4 lists", results)
 
