@@ -248,19 +248,15 @@ static void find_range(struct job *job) {
   job->low = min64(job->low, job->high);
 }
 
-/* Windows of a power of two, so wide that each holds WANTED entries if those are spread evenly. */
+/* Windows of a power of two, so wide that each holds WANTED entries if those are spread evenly; of thin lists, parts of
+ * the range. */
 static void cut_windows(struct job *job, int threads) {
   int64_t range = job->high - job->low, total = job->lists->all.count;
+  const int64_t parts = threads > 1 ? PARTS * threads : 1;
   job->thin = range > total * THIN;
-  if (job->thin) {
-    const int64_t parts = threads > 1 ? PARTS * threads : 1;
-    job->width = (range + parts - 1) / parts;
-    job->windows.count = (range + job->width - 1) / job->width;
-    return;
-  }
   job->close = range < total * CLOSE;
-  job->width = job->close ? CLOSE_WIDTH : 4 * WORD;
-  while (!job->close && job->width < WIDEST && job->width * total < range * WANTED)
+  job->width = job->thin ? (range + parts - 1) / parts : job->close ? CLOSE_WIDTH : 4 * WORD;
+  while (!job->thin && !job->close && job->width < WIDEST && job->width * total < range * WANTED)
     job->width *= 2;
   job->windows.count = (range + job->width - 1) / job->width;
 }

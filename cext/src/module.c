@@ -87,10 +87,14 @@ METHOD(threshold_select_feedback) {
   return select_above(&call, &s, args + 2);
 }
 
+static bool take_n_and_k(const char *function, PyObject *const *args, int64_t *n, int64_t *k) {
+  return take_int(function, args[0], "n", 0, INT32_MAX, n) && take_int(function, args[1], "k", 0, *n, k);
+}
+
 METHOD(topk_workspace) {
   OPEN(topk_workspace, 2);
   int64_t n, k;
-  if (!take_int(call.function, args[0], "n", 0, INT32_MAX, &n) || !take_int(call.function, args[1], "k", 0, n, &k))
+  if (!take_n_and_k(call.function, args, &n, &k))
     return NULL;
   return PyLong_FromLongLong(topk_workspace_bytes(n, k));
 }
@@ -98,7 +102,7 @@ METHOD(topk_workspace) {
 METHOD(topk_predictable) {
   OPEN(topk_predictable, 2);
   int64_t n, k;
-  if (!take_int(call.function, args[0], "n", 0, INT32_MAX, &n) || !take_int(call.function, args[1], "k", 0, n, &k))
+  if (!take_n_and_k(call.function, args, &n, &k))
     return NULL;
   return PyBool_FromLong(topk_predictable(n, k));
 }

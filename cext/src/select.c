@@ -167,13 +167,12 @@ static struct packing expect(const struct job *job, int64_t packed) {
   return (struct packing){.dense = packed > dense, .amount = amount_of(packed, TILE)};
 }
 
-/* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. Of a
- * first tile a short piece says what the rest is like: half a small vector may lie in that tile.
- */
+/* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. A
+ * short piece says first what the rest is like: half a small vector may lie in the first tile. */
 static int64_t pack_direct(struct job *job, int64_t at, int64_t end, int64_t expected) {
   const struct payload *out = job->payload;
   const bool swept = job->selection->gradient && !job->selection->elements;
-  const bool short_first = !job->selection->collector; /* sums must not depend on where pieces end */
+  bool first = expected == UNKNOWN && !job->selection->collector; /* whose sums must not depend on where pieces end */
   int64_t least = swept ? SWEPT + WORD : 2 * WORD;
   for (int64_t left; at < end && (left = out->capacity - job->appender.offset) >= least;) {
     int64_t offset = job->appender.offset, from = at;
@@ -181,11 +180,12 @@ static int64_t pack_direct(struct job *job, int64_t at, int64_t end, int64_t exp
     p.indices = out->indices + offset;
     p.values = out->values + offset;
     p.room = left;
-    at = pack_piece(job, at, expected == UNKNOWN && short_first ? min64(end, at + FIRST_PIECE) : end, &p);
+    at = pack_piece(job, at, first ? min64(end, at + FIRST_PIECE) : end, &p);
     advance(job, p.packed);
     collect_band(job, p.values, p.packed);
-    if (expected == UNKNOWN)
+    if (first)
       expected = p.packed * job->tile / (at - from);
+    first = false;
   }
   return at;
 }

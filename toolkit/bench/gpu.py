@@ -17,13 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.compression.passes import triton_passes
-from toolkit.gradients.methods import WARM_UP, Method, validate
+from toolkit.gradients.methods import CHECKED, WARM_UP, Method, validate
 from toolkit.gradients.timing import Times
 
 METHODS = ("topk", "sidco-e", "sidco-p", "sidco-gp")
 BASE = "torch-topk"
 SPARE = 1 << 20  # elements by which the noise is longer than a vector: every call gets another part of it
-CHECKED = 50_000  # elements of a vector on which a method is validated
 
 
 @dataclass(frozen=True)

@@ -113,9 +113,6 @@ def main(argv: list[str]) -> int:
     return 1 if missed and args.check_goals else 0
 
 
-CHECKED_IN_TORCH = 50_000  # elements: its operations do not depend on the size
-
-
 def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     """All goals of one size and density; sides that share a base are timed in turn with it."""
     if n <= WARM_SIZE:
@@ -129,7 +126,7 @@ def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     sides.validate()
     timed = {name.partition(" on ")[0] for goal in goals for name in (goal.side, goal.base)}
     for name in sorted(name for name in timed if name.removeprefix("torch:") in COMPRESSORS):
-        prefix = CHECKED_IN_TORCH if name.startswith("torch:") else PREDICT_FROM  # the path that is timed
+        prefix = methods.CHECKED if name.startswith("torch:") else PREDICT_FROM  # the path that is timed
         methods.validate(name, torch.from_numpy(sides.x[:prefix].copy()), density, args.threads)
     outcomes = []
     for number, goal in enumerate(goals):

@@ -76,22 +76,26 @@ class Sides:
         return self._other[1]
 
     def _table(self) -> dict[str, Call]:
-        x, out, t = self.x, (self.indices, self.values), self.threads
-        return {
+        x, t = self.x, self.threads
+        return self._selections(cext, x, self.residual, self.indices, self.values, self.k) | {
             "read": lambda: cext.max_abs(x, t),
             "add": lambda: cext.add(x, self.residual, t),
-            "threshold select": lambda: cext.threshold_select(x, self.threshold, *out, t),
-            "threshold + feedback": lambda: cext.threshold_select_feedback(
-                x, self.residual, self.feedback_threshold, *out, t
-            ),
-            "exact top-k": lambda: cext.topk_select(x, self.k, *out, self.workspace, t),
-            "exact top-k + feedback": lambda: cext.topk_select_feedback(
-                x, self.residual, self.k, *out, self.workspace, t
-            ),
             "torch.topk": self._torch_topk,
             "np.partition": self._partition,
             "merge of 4 lists": self._merge_lists,
             "torch coalesce": self._coalesce,
+        }
+
+    def _selections(
+        self, of: ModuleType, x: Vector, residual: Vector, indices: NDArray[np.int32], values: Vector, k: int
+    ) -> dict[str, Call]:
+        """The selecting kernels of cext or of its reference."""
+        out, t = (indices, values), self.threads
+        return {
+            "threshold select": lambda: of.threshold_select(x, self.threshold, *out, t),
+            "threshold + feedback": lambda: of.threshold_select_feedback(x, residual, self.feedback_threshold, *out, t),
+            "exact top-k": lambda: of.topk_select(x, k, *out, self.workspace, t),
+            "exact top-k + feedback": lambda: of.topk_select_feedback(x, residual, k, *out, self.workspace, t),
         }
 
     def _method(self, name: str) -> Method:
@@ -144,21 +148,11 @@ class Sides:
         x = self.x[: 600_003 * self.threads].copy()  # all threads have work
         start = self.start[: x.size]
         k = wanted_count(x.size, self.density)
-        checked: dict[str, Callable[[ModuleType, Vector, NDArray[np.int32], Vector], Any]] = {
-            "exact top-k": lambda of, r, i, v: of.topk_select(r, k, i, v, _space(of, x.size, k), self.threads),
-            "exact top-k + feedback": lambda of, r, i, v: of.topk_select_feedback(
-                x, r, k, i, v, _space(of, x.size, k), self.threads
-            ),
-            "threshold select": lambda of, r, i, v: of.threshold_select(r, self.threshold, i, v, self.threads),
-            "threshold + feedback": lambda of, r, i, v: of.threshold_select_feedback(
-                x, r, self.feedback_threshold, i, v, self.threads
-            ),
-        }
-        for name, call in checked.items():
+        for name in self._selections(cext, x, start, self.indices, self.values, k):
             results = []
             for library in (cext, cext.reference):
                 residual, indices, values = start.copy(), np.zeros(x.size, np.int32), np.zeros(x.size, np.float32)
-                count = call(library, residual, indices, values)
+                count: Any = self._selections(library, x, residual, indices, values, k)[name]()
                 results.append((count, residual, indices[:count], values[:count]))
             self._compare(name, results)
         self._validate_merge()
@@ -180,7 +174,3 @@ class Sides:
     def _compare(self, name: str, results: list[tuple[Any, ...]]) -> None:
         if not all(np.array_equal(a, b) for a, b in zip(*results, strict=True)):
             raise RuntimeError(f"{name} differs from the NumPy reference at density {self.density}")
-
-
-def _space(library: ModuleType, elements: int, k: int) -> NDArray[np.uint8]:
-    return np.empty(library.topk_workspace(elements, k), np.uint8)

@@ -23,7 +23,6 @@ from toolkit.gradients import methods, report, store
 from toolkit.gradients.methods import Method
 from toolkit.gradients.timing import Floors, Times, rounds
 
-SETTLING = ("sidco-e", "sidco-p", "sidco-gp")
 SUFFIXES = {"K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -136,7 +135,7 @@ class Bench:
         """Bring every side to its steady state. SIDCo's stages settle in the kernels; torch operations, slower by far,
         go on from there.
         """
-        for name in SETTLING:
+        for name in methods.SETTLING:
             sides = [side for side in self.sides if side.name in (name, f"torch:{name}")]
             if not sides:
                 continue
