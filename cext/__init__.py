@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 
 from numpy.typing import NDArray
 
@@ -32,6 +33,9 @@ except ImportError as missing:
 from typing import Any
 
 from cext.moments_type import (
+    FIT_EXPONENTIAL,
+    FIT_OTHER,
+    FIT_PARETO,
     SUM_ABS,
     SUM_ALL,
     SUM_LOGS,
@@ -39,7 +43,8 @@ from cext.moments_type import (
     SUM_X,
     Collected,
     Moments,
-    TailSums,
+    Predicted,
+    StageFit,
     asked_for,
     asked_tails,
     short_above,
@@ -49,6 +54,9 @@ LEVELS = ("serial", "avx2", "avx512")
 Vector = NDArray[Any]
 
 __all__ = [
+    "FIT_EXPONENTIAL",
+    "FIT_OTHER",
+    "FIT_PARETO",
     "LEVELS",
     "SUM_ABS",
     "SUM_ALL",
@@ -57,6 +65,8 @@ __all__ = [
     "SUM_X",
     "Collected",
     "Moments",
+    "Predicted",
+    "StageFit",
     "add",
     "capabilities",
     "collect_feedback",
@@ -66,13 +76,12 @@ __all__ = [
     "delta_encode",
     "delta_size",
     "gather",
-    "group_moments",
-    "group_tails",
     "huge_pages",
     "max_abs",
     "merge_sorted",
     "moments",
     "moments_feedback",
+    "predict_stages",
     "put_bf16",
     "round_bf16",
     "sample",
@@ -193,15 +202,12 @@ def count_above(x: Vector, threshold: float) -> int:
     return count
 
 
-def group_moments(x: Vector, groups: int) -> tuple[Moments, ...]:
-    """Moments of each of `groups` (at most 256) equal parts of x that lie behind each other; a rest is in none."""
-    return tuple(Moments(*each) for each in _kernels.group_moments(x, groups))
-
-
-def group_tails(x: Vector, groups: int, threshold: float) -> tuple[TailSums, ...]:
-    """tail_moments of each of `groups` (at most 256) equal parts of x; a rest is in none."""
-    tails: tuple[TailSums, ...] = _kernels.group_tails(x, groups, threshold)
-    return tails
+def predict_stages(
+    sample: Vector, groups: int, stages: Sequence[StageFit], width: float, fewest: int
+) -> Predicted | None:
+    """Brackets around the thresholds of stages that follow one another, as a sample of the vector tells them."""
+    found = _kernels.predict_stages(sample, groups, stages, width, fewest)
+    return None if found is None else Predicted(*found)
 
 
 def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> int:

@@ -1,16 +1,23 @@
-"""What the moments passes return, and which sums may be asked for."""
+"""What the moments passes and predictions return, and which sums and fits may be asked for."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 SUM_X, SUM_ABS, SUM_SQUARES, SUM_LOGS = 1, 2, 4, 8
 SUM_ALL = SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS
+FIT_OTHER, FIT_EXPONENTIAL, FIT_PARETO = 0, 1, 2
 
 TailSums = tuple[int, float, float]
+StageFit = tuple[int, float, Callable[[float, float, float, float, float], float]]
+"""(fit, ratio, of). of(count, mean |x|, mean x², mean ln(|x| + 2.2e-16), mean x) is the threshold that a share `ratio`
+exceeds. Later stages are asked with the excesses over the threshold before; the last two are NaN then. A fit other than
+FIT_OTHER lets a kernel compute the same by itself.
+"""
 
 
 class Moments(NamedTuple):
@@ -40,6 +47,21 @@ class Collected(NamedTuple):
     """For each stage: count, sum and sum of squares of |x| - high over |x| > high, its bracket's upper end."""
     between: int
     """Elements inside a stage's bracket; more than the room means that some are missing."""
+
+
+class Predicted(NamedTuple):
+    """What a sample says about the thresholds of a vector's stages."""
+
+    threshold: float
+    """The last stage's."""
+    error: float
+    """Its standard error."""
+    brackets: tuple[tuple[float, float], ...]
+    """(low, high] around each stage's threshold, ascending and disjoint."""
+    above: int
+    """Elements of the sample above the last bracket's low."""
+    inside: int
+    """Elements of the sample inside the other brackets."""
 
 
 def asked_for(moments: Moments, sums: int) -> Moments:

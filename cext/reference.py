@@ -11,13 +11,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cext.moments_type import SUM_ALL, Collected, Moments, TailSums, asked_for, asked_tails
+from cext.moments_type import SUM_ALL, Collected, Moments, asked_for, asked_tails
 from cext.places import Vector, check_places
 from cext.reference_bf16 import either, widened
 from cext.reference_bf16 import put_bf16 as put_bf16
 from cext.reference_bf16 import round_bf16 as round_bf16
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
+from cext.reference_predict import predict_stages as predict_stages
 from cext.reference_wire import delta_decode as delta_decode
 from cext.reference_wire import delta_encode as delta_encode
 from cext.reference_wire import delta_size as delta_size
@@ -172,18 +173,6 @@ def _mix(z: int) -> int:
     z = (z + 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
     return z ^ (z >> 31)
-
-
-def group_moments(x: Vector, groups: int) -> tuple[Moments, ...]:
-    """Moments of each of `groups` equal parts of x that lie behind each other; a rest of x is in none."""
-    each = len(x) // groups
-    return tuple(moments(x[each * number : each * (number + 1)]) for number in range(groups))
-
-
-def group_tails(x: Vector, groups: int, threshold: float) -> tuple[TailSums, ...]:
-    """tail_moments of each of `groups` equal parts of x."""
-    each = len(x) // groups
-    return tuple(tail_moments(x[each * number : each * (number + 1)], threshold) for number in range(groups))
 
 
 def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> int:

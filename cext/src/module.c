@@ -228,55 +228,6 @@ METHOD(count_above) {
   return finish(&call, PyLong_FromLongLong(above));
 }
 
-/* The tuple with its item, or NULL if either could not be made. */
-static PyObject *with_item(PyObject *tuple, int64_t place, PyObject *item) {
-  if (item)
-    PyTuple_SET_ITEM(tuple, (Py_ssize_t)place, item);
-  else
-    Py_CLEAR(tuple);
-  return tuple;
-}
-
-enum { MOST_GROUPS = 256 };
-
-/* x, groups */
-METHOD(group_moments) {
-  OPEN(group_moments, 2);
-  float *x;
-  int64_t n, groups;
-  struct moments sums[MOST_GROUPS];
-  if (!take_vector(&call, args[0], "x", false, &x, &n) ||
-      !take_int(call.function, args[1], "groups", 1, MOST_GROUPS, &groups))
-    return finish(&call, NULL);
-  Py_BEGIN_ALLOW_THREADS;
-  group_moments(x, n, groups, sums);
-  Py_END_ALLOW_THREADS;
-  PyObject *all = PyTuple_New((Py_ssize_t)groups);
-  for (int64_t g = 0; all && g < groups; g++)
-    all = with_item(all, g, build_moments(&sums[g], n / groups));
-  return finish(&call, all);
-}
-
-/* x, groups, threshold */
-METHOD(group_tails) {
-  OPEN(group_tails, 3);
-  float *x;
-  int64_t n, groups;
-  double threshold;
-  struct tail_sums sums[MOST_GROUPS];
-  if (!take_vector(&call, args[0], "x", false, &x, &n) ||
-      !take_int(call.function, args[1], "groups", 1, MOST_GROUPS, &groups) ||
-      !take_threshold(call.function, args[2], &threshold))
-    return finish(&call, NULL);
-  Py_BEGIN_ALLOW_THREADS;
-  group_tails(x, n, groups, threshold, sums);
-  Py_END_ALLOW_THREADS;
-  PyObject *all = PyTuple_New((Py_ssize_t)groups);
-  for (int64_t g = 0; all && g < groups; g++)
-    all = with_item(all, g, Py_BuildValue("Ldd", (long long)sums[g].count, sums[g].sum, sums[g].sum_squares));
-  return finish(&call, all);
-}
-
 METHOD(max_abs) {
   OPEN(max_abs, 2);
   float *x;
@@ -345,8 +296,6 @@ static PyMethodDef methods[] = {
     ENTRY(moments_feedback),
     ENTRY(tail_moments),
     ENTRY(count_above),
-    ENTRY(group_moments),
-    ENTRY(group_tails),
     ENTRY(max_abs),
     ENTRY(add),
     ENTRY(use),
@@ -362,13 +311,14 @@ extern PyMethodDef collect_methods[]; /* module_collect.c */
 extern PyMethodDef optim_methods[];   /* module_optim.c */
 extern PyMethodDef wire_methods[];    /* module_wire.c */
 extern PyMethodDef bf16_methods[];    /* module_bf16.c */
+extern PyMethodDef predict_methods[]; /* module_predict.c */
 
 PyMODINIT_FUNC PyInit__kernels(void) {
   PyObject *module = PyModule_Create(&definition);
   if (module &&
       (PyModule_AddFunctions(module, sparse_methods) != 0 || PyModule_AddFunctions(module, collect_methods) != 0 ||
        PyModule_AddFunctions(module, optim_methods) != 0 || PyModule_AddFunctions(module, wire_methods) != 0 ||
-       PyModule_AddFunctions(module, bf16_methods) != 0)) {
+       PyModule_AddFunctions(module, bf16_methods) != 0 || PyModule_AddFunctions(module, predict_methods) != 0)) {
     Py_DECREF(module);
     return NULL;
   }

@@ -176,36 +176,12 @@ def test_a_sample_in_groups_is_the_same_sample(make):
     assert np.array_equal(dealt.reshape(3, 100, 32), np.stack([grains[number::3] for number in range(3)]))
 
 
-@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
-@pytest.mark.parametrize("n", [16, 1000, 70_001])
-@pytest.mark.parametrize("groups", [1, 16])
-def test_sums_of_groups_are_those_of_their_parts(level, n, groups, make):
-    for kind in ("normal", "mostly_zeros", "nan", "infinite"):
-        x, each = make(n, kind), n // groups
-        parts = [x[each * number : each * (number + 1)].copy() for number in range(groups)]
-        for got, part in zip(cext.group_moments(x, groups), parts, strict=True):
-            np.testing.assert_allclose(got, cext.moments(part), rtol=1e-12)
-        for got, part in zip(cext.group_tails(x, groups, 0.5), parts, strict=True):
-            np.testing.assert_allclose(got, cext.tail_moments(part, 0.5), rtol=1e-12)
-        wanted = [(reference.tail_moments(part, 0.5)[0]) for part in parts]
-        assert [count for count, *_ in reference.group_tails(x, groups, 0.5)] == wanted
-        assert [sums.count for sums in reference.group_moments(x, groups)] == [each] * groups
-
-
 def test_logarithms_of_one_pass_are_near(level, make, room):
     """SIDCo-GP's sums multiply mantissas in float32: 2^-24 an element at most, and errors cancel out."""
     for kind, close in (("normal", 2.0**-30), ("equal", 2.0**-24)):
         x = make(1_000_003, kind)
         seen, *_ = collect(cext, np.zeros_like(x), x.copy(), 9.0, 9.0, room, brackets=np.empty(0), sums=14)
         assert seen.moments.sum_log == pytest.approx(cext.moments(x).sum_log, abs=close * len(x))
-
-
-@pytest.mark.parametrize("groups", [0, 257])
-def test_groups_are_one_to_256(groups, make):
-    with pytest.raises(ValueError, match="groups = "):
-        cext.group_moments(make(10), groups)
-    with pytest.raises(ValueError, match="groups = "):
-        cext.group_tails(make(10), groups, 1.0)
 
 
 @pytest.mark.parametrize(("start", "stride", "count"), [(0, 1, 100_000), (3, 2, 49_998), (99_999, 7, 1), (5, 3000, 33)])

@@ -13,6 +13,8 @@ from typing import Protocol
 
 from scipy.special import gammaincc, gammainccinv
 
+import cext
+
 ALL_EQUAL = 1e-14  # variance over squared mean that rounding alone may leave
 LOG_EPSILON = 2.2e-16  # added to every magnitude under the logarithm, so that zeros have one
 
@@ -123,6 +125,7 @@ def gamma_parameters(shape: Shape) -> tuple[float, float]:
 
 
 FITS: dict[str, Fit] = {"exponential": exponential, "pareto": pareto, "gamma": gamma}
+KERNEL_FITS: dict[Fit, int] = {exponential: cext.FIT_EXPONENTIAL, pareto: cext.FIT_PARETO}  # that kernels know
 
 
 def survival(fit: str, shape: Shape, x: float) -> float:

@@ -13,7 +13,7 @@ import cext
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import KernelPasses, Prediction, Selection
-from toolkit.compression.predict import GRAIN, GRAINS, GROUPS, WIDTH, estimate, grouped, prediction
+from toolkit.compression.predict import FEWEST, GRAIN, GRAINS, GROUPS, WIDTH, grouped, prediction
 from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail
 
@@ -60,9 +60,12 @@ class GaussianK(ThresholdCompressor):
         """Half a bracket, as a share of a threshold: all of them are multiples of the first."""
         if sample.numel() < GROUPS * GRAIN:
             return MOST_AROUND
-        groups = [(s.count, s.sum, s.sum_squares) for s in passes.group_moments(grouped(sample), GROUPS)]
-        threshold, error = estimate(groups, lambda _, mean, square: _first(1, mean, square, density))
-        return min(MOST_AROUND, WIDTH * error / threshold) if threshold > 0.0 else MOST_AROUND
+
+        def of(_: float, __: float, square: float, ___: float, mean: float) -> float:
+            return _first(1, mean, square, density)
+
+        told = passes.predict_stages(grouped(sample), GROUPS, [(cext.FIT_OTHER, density, of)], WIDTH, FEWEST)
+        return MOST_AROUND if told is None else min(MOST_AROUND, WIDTH * told.error / told.threshold)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         tried = _tried(sums, context.density, k, tail.count)

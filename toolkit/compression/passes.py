@@ -172,15 +172,12 @@ class KernelPasses:
         else:
             self.kernels.put_bf16(_stored(residual), taken[0].numpy(), taken[1].numpy(), self.seed)
 
-    def group_moments(self, x: torch.Tensor, groups: int) -> Sequence[Sums]:
-        """Of each of so many equal parts of x."""
-        sums: Sequence[Sums] = self.kernels.group_moments(x.numpy(), groups)
-        return sums
-
-    def group_tails(self, x: torch.Tensor, groups: int, threshold: float) -> Sequence[tuple[int, float, float]]:
-        """`tail_moments` of each of so many equal parts of x."""
-        tails: Sequence[tuple[int, float, float]] = self.kernels.group_tails(x.numpy(), groups, threshold)
-        return tails
+    def predict_stages(
+        self, sample: torch.Tensor, groups: int, stages: Sequence[cext.StageFit], width: float, fewest: int
+    ) -> cext.Predicted | None:
+        """Brackets of `width` standard errors around the thresholds of stages, by a sample cut in groups."""
+        told: cext.Predicted | None = self.kernels.predict_stages(sample.numpy(), groups, stages, width, fewest)
+        return told
 
     def sample(self, gradient: torch.Tensor, residual: torch.Tensor, grains: int, groups: int = 1) -> torch.Tensor:
         """At most `grains` jittered grains of 32 elements of gradient + residual, the same ones in every call, dealt

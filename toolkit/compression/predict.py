@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import cext
-from toolkit.compression.fits import Fit, Shape, Sums
+from toolkit.compression.fits import KERNEL_FITS, Fit, Shape, Sums
 from toolkit.compression.passes import KernelPasses, Prediction
 from toolkit.compression.tail import nth_largest
 
@@ -28,8 +28,6 @@ WIDTH = 4.0  # half a bracket in standard errors: one stage in about a thousand 
 FEWEST = 16  # survivors of a sample that a stage is predicted from
 LARGEST_SHARE = 0.4  # of the vector that may be candidates: beyond, nothing is saved
 
-GroupSums = Sequence[tuple[float, ...]]  # of each group: how many elements, and sums over them
-
 
 def grouped(sample: torch.Tensor) -> torch.Tensor:
     """A sample that was dealt out to GROUPS groups grain by grain, so that each is a sample of the whole vector.
@@ -38,25 +36,6 @@ def grouped(sample: torch.Tensor) -> torch.Tensor:
     independent elements would promise errors up to ten times too small.
     """
     return sample[: sample.numel() // (GRAIN * GROUPS) * GRAIN * GROUPS]
-
-
-def estimate(groups: GroupSums, of: Callable[..., float]) -> tuple[float, float]:
-    """of(count, mean, …) of all groups together, and its standard error: the jackknife's, which leaves out one group
-    after the other (Tukey), to first order in the means. NaN and infinite where a group is all there is, or where a sum
-    is not finite.
-    """
-    count, *totals = map(sum, zip(*groups, strict=True))
-    if not (math.isfinite(sum(totals)) and all(count - group[0] >= 1 for group in groups)):
-        return math.nan, math.inf
-    means = [total / count for total in totals]
-    value, errors = of(count, *means), [0.0] * len(groups)
-    for place, mean in enumerate(means):
-        moves = [(group[place + 1] - group[0] * mean) / (count - group[0]) for group in groups]
-        most = max(map(abs, moves))
-        if most > 0.0:
-            slope = (of(count, *means[:place], mean + most, *means[place + 1 :]) - value) / most
-            errors = [error + slope * move for error, move in zip(errors, moves, strict=True)]
-    return value, math.sqrt((len(groups) - 1) / len(groups) * math.fsum(error * error for error in errors))
 
 
 def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[int, float, float]]) -> float:
@@ -87,28 +66,21 @@ def predict_stages(
     if sample.numel() < GROUPS * GRAIN:
         return None
     sample = grouped(sample)
-    threshold, squared_error = 0.0, 0.0
-    brackets: list[Bracket] = []
-    for number, (fit, ratio) in enumerate(plan):
-        found = passes.group_tails(sample, GROUPS, threshold) if number else _group_moments(passes, sample)
-        if not sum(group[0] for group in found) >= FEWEST:
-            return None
-        step, error = estimate(found, lambda *means: fit(Shape.of_means(*means), ratio))  # noqa: B023 - called at once
-        if not (math.isfinite(step) and step > 0.0 and math.isfinite(error)):
-            return None
-        threshold += step
-        squared_error += error * error
-        around = WIDTH * math.sqrt(squared_error)
-        low = max(threshold - around, brackets[-1][1] if brackets else 0.0)
-        brackets.append((low, cext.short_above(threshold + around)))
-        if brackets[-1][0] >= threshold:
-            return None  # the sample is too small to tell this stage from the one before
-    return prediction(passes, sample, brackets[-1][0], threshold, elements, brackets[:-1], sums)
+    stages = [(KERNEL_FITS.get(fit, cext.FIT_OTHER), ratio, _of_means(fit, ratio)) for fit, ratio in plan]
+    told = passes.predict_stages(sample, GROUPS, stages, WIDTH, FEWEST)
+    if told is None:
+        return None
+    brackets, scale = told.brackets, 1.0 / sample.numel()
+    return _prediction(
+        brackets[-1][0], told.threshold, told.above * scale, told.inside * scale, elements, brackets[:-1], sums
+    )
 
 
-def _group_moments(passes: KernelPasses, sample: torch.Tensor) -> GroupSums:
-    sums = passes.group_moments(sample, GROUPS)
-    return [(s.count, s.sum_abs, s.sum_squares, s.sum_log) for s in sums]
+def _of_means(fit: Fit, ratio: float) -> Callable[[float, float, float, float, float], float]:
+    def of(count: float, mean: float, square: float, mean_log: float, _: float) -> float:
+        return fit(Shape.of_means(count, mean, square, mean_log), ratio)
+
+    return of
 
 
 def prediction(
@@ -121,13 +93,26 @@ def prediction(
     sums: int = cext.SUM_ALL,
 ) -> Prediction | None:
     """With the room that the sample says is needed; None where that is so much that nothing would be saved."""
+    if not 0.0 < low <= zero_above < math.inf:
+        return None
 
     def share(threshold: float) -> float:
         return passes.count_above(sample, threshold) / sample.numel()
 
-    if not 0.0 < low <= zero_above < math.inf:
-        return None
-    candidates, inside = share(low), sum(share(a) - share(b) for a, b in brackets)
+    inside = sum(share(a) - share(b) for a, b in brackets)
+    return _prediction(low, zero_above, share(low), inside, elements, brackets, sums)
+
+
+def _prediction(
+    low: float,
+    zero_above: float,
+    candidates: float,
+    inside: float,
+    elements: int,
+    brackets: Sequence[Bracket],
+    sums: int,
+) -> Prediction | None:
+    """candidates, inside: shares of the elements."""
     if candidates + inside > LARGEST_SHARE:
         return None
     return Prediction(

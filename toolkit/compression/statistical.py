@@ -16,7 +16,7 @@ from toolkit.compression.residual import opened
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.compression.tail import Tail
 
-PREDICT_FROM = 12_000_000  # elements, more than caches hold; below, further passes cost less than a prediction
+PREDICT_FROM = 500_000  # elements; below, further passes over what caches hold cost less than a prediction
 
 
 class StatisticalCompressor(SparseCompressor):

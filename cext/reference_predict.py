@@ -1,0 +1,89 @@
+"""Predicting the thresholds of stages from a sample, in NumPy; see cext.reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cext.moments_type import Predicted, StageFit, short_above
+from cext.places import Vector
+
+MOST_STAGES = 17
+
+Groups = NDArray[np.float64]  # a row a group: elements, and sums of |x|, x², ln(|x| + 2.2e-16), x
+
+
+def predict_stages(
+    sample: Vector, groups: int, stages: Sequence[StageFit], width: float, fewest: int
+) -> Predicted | None:
+    """Brackets of `width` standard errors on either side of each stage's threshold.
+
+    sample: float32, cut in `groups` (2 to 256) equal parts that lie behind each other, each a sample of the whole
+    vector; a rest is in none. stages: at most 17. An error adds up over the stages; a bracket's high has at most 20
+    significant bits. None where the sample cannot say: a stage has fewer than `fewest` elements, or cannot be told from
+    the one before, or a sum is not finite.
+    """
+    if len(stages) > MOST_STAGES:
+        raise ValueError(f"predict_stages: {len(stages)} stages: at most {MOST_STAGES} are allowed")
+    each = len(sample) // groups
+    parts = np.abs(sample[: each * groups].astype(np.float64)).reshape(groups, each)
+    threshold, squared_error = 0.0, 0.0
+    brackets: list[tuple[float, float]] = []
+    for number, (_, _, of) in enumerate(stages):
+        sums = _tails(parts, threshold) if number else _all(parts, sample[: each * groups].reshape(groups, each))
+        if sums[:, 0].sum() < fewest:
+            return None
+        step, error = estimate(sums, of)
+        if not (math.isfinite(step) and step > 0.0 and math.isfinite(error)):
+            return None
+        threshold += step
+        squared_error += error * error
+        around = width * math.sqrt(squared_error)
+        low = max(threshold - around, brackets[-1][1] if brackets else 0.0)
+        if low >= threshold:
+            return None
+        brackets.append((low, short_above(threshold + around)))
+    if not brackets:
+        return None
+
+    def above(bound: float) -> int:
+        return int(np.count_nonzero(np.abs(sample) > bound))
+
+    inside = sum(above(low) - above(high) for low, high in brackets[:-1])
+    return Predicted(threshold, math.sqrt(squared_error), tuple(brackets), above(brackets[-1][0]), inside)
+
+
+def estimate(sums: Groups, of: Callable[..., float]) -> tuple[float, float]:
+    """of(count, mean, …) of all groups together, and its standard error: the jackknife's, which leaves out one group
+    after the other (Tukey), to first order in the means. Infinite where a group is all there is, or where a sum is not
+    finite.
+    """
+    count, totals = sums[:, 0].sum(), sums[:, 1:].sum(0)
+    if not (np.isfinite(totals[:2]).all() and (count - sums[:, 0] >= 1).all()):
+        return math.nan, math.inf
+    means = totals / count
+    value, errors = of(count, *means), np.zeros(len(sums))
+    for place in np.flatnonzero(np.isfinite(means)):
+        moves = (sums[:, 1 + place] - sums[:, 0] * means[place]) / (count - sums[:, 0])
+        moved = means.copy()
+        moved[place] += (most := np.abs(moves).max())
+        if most:
+            errors += (of(count, *moved) - value) / most * moves
+    return value, math.sqrt((len(sums) - 1) / len(sums) * float((errors * errors).sum()))
+
+
+def _all(magnitudes: NDArray[np.float64], signed: Vector) -> Groups:
+    count = np.full(len(magnitudes), magnitudes.shape[1])
+    with np.errstate(invalid="ignore"):
+        logs = np.log(np.abs(signed) + np.float32(2.2e-16), dtype=np.float64).sum(1)
+        return np.stack((count, magnitudes.sum(1), (magnitudes**2).sum(1), logs, signed.sum(1, dtype=np.float64)), 1)
+
+
+def _tails(magnitudes: NDArray[np.float64], threshold: float) -> Groups:
+    above = magnitudes > threshold
+    excess = np.where(above, magnitudes - threshold, 0.0)
+    unknown = np.full(len(magnitudes), math.nan)
+    return np.stack((above.sum(1), excess.sum(1), (excess**2).sum(1), unknown, unknown), 1)
