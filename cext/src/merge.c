@@ -2,11 +2,13 @@
  * the number of bits before an index is its entry's place in the output, where the values are added list after list. No
  * entry is compared with another, nothing is sorted. Threads take windows in turn; a window's count is known before
  * anything of it is written, so each writes straight to its place. Lists close together are added up in the window
- * itself (merge_close.c): no entry is looked at twice. Few entries among many places are merged by windows that jump
- * (merge_thin.c), a part of the range a task, and parts are moved together. */
+ * itself (merge_close.c): no entry is looked at twice. Few entries among many places are merged two by two
+ * (merge_few.c), those of very many lists by windows that jump (merge_thin.c), a part of the range a task, and parts
+ * are moved together. */
 #include "merge.h"
 #include "isa_each.h"
 #include "merge_close.h"
+#include "merge_few.h"
 #include "merge_thin.h"
 #include "parallel.h"
 
@@ -17,7 +19,7 @@ enum {
   WIDEST_WORDS = WIDEST / WORD,
   WANTED = 4096,  /* entries a window, if it can be so wide */
   CHECK = 65536,  /* entries a task of the check */
-  THIN = 200,     /* indices an entry beyond which merge_thin takes over: measured */
+  THIN = 40,      /* indices an entry and level of merging two by two, beyond which lists are thin: measured */
   PARTS = 4,      /* of the range, a thread: what the first to be done takes on */
   CLOSE = 4,      /* indices an entry up to which a window is added up densely */
   USEFUL = 65536, /* entries that are worth a thread's start: a third of a millisecond where the others sleep */
@@ -29,11 +31,16 @@ struct window {
   int32_t before[WIDEST_WORDS]; /* bits in the words before */
 };
 
+union thin {
+  struct few_window few;
+  struct thin_window jump;
+};
+
 struct job {
   const struct lists *lists;
   const struct merged *out;
   int64_t low, high, width; /* of the indices; of a window */
-  bool close, thin;
+  bool close, thin, few;
   struct {
     int64_t at, count;
   } part[PARTS * MAX_THREADS]; /* of the thin: where in the output, how many */
@@ -85,24 +92,6 @@ static bool check_lists(struct job *job) {
 
 /* ---- one window ---- */
 
-/* The first entry from `at` on whose index is `base` or more: found by doubling steps, then by halving. */
-static int64_t seek(const int32_t *indices, int64_t at, int64_t end, int64_t base) {
-  int64_t step = 1;
-  while (at + step <= end && indices[at + step - 1] < base) {
-    at += step;
-    step *= 2;
-  }
-  end = min64(end, at + step - 1);
-  while (at < end) {
-    int64_t middle = at + (end - at) / 2;
-    if (indices[middle] < base)
-      at = middle + 1;
-    else
-      end = middle;
-  }
-  return at;
-}
-
 /* Sets the bit of each of the entries. */
 static void set_bits(struct window *window, const int32_t *indices, int64_t count) {
   for (int64_t i = 0; i < count; i++) {
@@ -145,8 +134,8 @@ FOR_EACH_ISA(RANKS)
 static void find_entries(const struct job *job, int64_t base, int64_t *from, int64_t *to) {
   const struct lists *lists = job->lists;
   for (int64_t p = 0; p < lists->count; p++) {
-    from[p] = seek(lists->all.indices, to[p], lists->offsets[p + 1], base);
-    to[p] = seek(lists->all.indices, from[p], lists->offsets[p + 1], base + job->width);
+    from[p] = seek_index(lists->all.indices, to[p], lists->offsets[p + 1], base);
+    to[p] = seek_index(lists->all.indices, from[p], lists->offsets[p + 1], base + job->width);
   }
 }
 
@@ -188,13 +177,16 @@ static void merge_close(struct job *job, struct close_window *window, int64_t ta
 }
 
 /* Into the room that its entries would need if no index occurred twice. */
-static void merge_part(struct job *job, struct thin_window *window, int64_t task, int64_t *from, int64_t *to) {
+static void merge_part(struct job *job, union thin *window, int64_t task, int64_t *from, int64_t *to) {
   int64_t at = 0;
   find_entries(job, job->low + task * job->width, from, to);
   for (int64_t p = 0; p < job->lists->count; p++)
     at += from[p] - job->lists->offsets[p];
   job->part[task].at = at;
-  job->part[task].count = merge_thin(window, job->lists, from, to, job->out->indices + at, job->out->values + at);
+  int32_t *const indices = job->out->indices + at;
+  float *const values = job->out->values + at;
+  job->part[task].count = job->few ? merge_few(&window->few, job->lists, from, to, indices, values)
+                                   : merge_thin(&window->jump, job->lists, from, to, indices, values);
 }
 
 /* Moves the parts together; returns the number of all entries. */
@@ -216,15 +208,15 @@ static void merge_worker(void *context) {
   union {
     struct window ranks;
     struct close_window close;
-    struct thin_window thin;
+    union thin thin;
   } window;
   memcpy(to, job->lists->offsets, (size_t)job->lists->count * sizeof *to);
   if (!check_lists(job))
     return;
   if (job->close)
     clear_close(&window.close);
-  if (job->thin)
-    clear_thin(&window.thin);
+  if (job->thin && !job->few)
+    clear_thin(&window.thin.jump);
   for (int64_t task; (task = take_task(&job->windows)) >= 0;)
     if (job->thin)
       merge_part(job, &window.thin, task, from, to);
@@ -248,12 +240,21 @@ static void find_range(struct job *job) {
   job->low = min64(job->low, job->high);
 }
 
+/* Of merging lists two by two. */
+static int64_t levels_of(int64_t lists) {
+  int64_t levels = 1;
+  while (INT64_C(1) << levels < lists)
+    levels++;
+  return levels;
+}
+
 /* Windows of a power of two, so wide that each holds WANTED entries if those are spread evenly; of thin lists, parts of
  * the range. */
 static void cut_windows(struct job *job, int threads) {
   int64_t range = job->high - job->low, total = job->lists->all.count;
   const int64_t parts = threads > 1 ? PARTS * threads : 1;
-  job->thin = range > total * THIN;
+  job->thin = range > total * THIN * levels_of(job->lists->count);
+  job->few = job->lists->count <= FEW_LISTS && total <= UINT32_MAX;
   job->close = range < total * CLOSE;
   job->width = job->thin ? (range + parts - 1) / parts : job->close ? CLOSE_WIDTH : 4 * WORD;
   while (!job->thin && !job->close && job->width < WIDEST && job->width * total < range * WANTED)

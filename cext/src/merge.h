@@ -26,6 +26,24 @@ struct merge_outcome {
   int64_t needed;   /* room that would always do: the total, or every index from the smallest to the largest */
 };
 
+/* The first entry from `at` on whose index is `base` or more: found by doubling steps, then by halving. */
+static inline int64_t seek_index(const int32_t *indices, int64_t at, int64_t end, int64_t base) {
+  int64_t step = 1;
+  while (at + step <= end && indices[at + step - 1] < base) {
+    at += step;
+    step *= 2;
+  }
+  end = min64(end, at + step - 1);
+  while (at < end) {
+    int64_t middle = at + (end - at) / 2;
+    if (indices[middle] < base)
+      at = middle + 1;
+    else
+      end = middle;
+  }
+  return at;
+}
+
 /* Union of the lists, ascending; values of one index are added in list order, beginning with the first. */
 struct merge_outcome merge_sorted(const struct lists *lists, const struct merged *out, int threads);
 

@@ -1,6 +1,6 @@
-/* Merging thin lists: a window of the index range is added up densely in the cache, list after list, with a bit set at
- * every index that occurs; then the set bits are walked in order. The window jumps to the smallest index that is left,
- * so a thin list costs no more than its entries. */
+/* Merging very many thin lists: a window of the index range is added up densely in the cache, list after list, with a
+ * bit set at every index that occurs; then the set bits are walked in order. The window jumps to the smallest index
+ * that is left, so a thin list costs no more than its entries. */
 #include "merge_thin.h"
 
 static int64_t fill_window(struct thin_window *window, const struct entries *all, int64_t at, int64_t end,

@@ -80,10 +80,14 @@ class TestLaws:
         np.testing.assert_array_equal(got.max_abs, wanted.max_abs)
 
     @FEW
-    @given(parts=st.lists(st.lists(st.integers(0, 300), max_size=60), max_size=6), seed=st.integers(0, 99))
-    def test_merging_equals_the_reference(self, name, parts, seed):
+    @given(
+        parts=st.lists(st.lists(st.integers(0, 300), max_size=60), max_size=6),
+        apart=st.sampled_from([1, 70, 7_000_000]),
+        seed=st.integers(0, 99),
+    )
+    def test_merging_equals_the_reference(self, name, parts, apart, seed):
         cext.use(name)
-        parts = [sorted(part) for part in parts]
+        parts = [sorted(apart * index for index in part) for part in parts]
         indices = np.array([i for part in parts for i in part], np.int32)
         offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
         values = np.random.default_rng(seed).standard_normal(len(indices)).astype(np.float32)

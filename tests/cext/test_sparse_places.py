@@ -91,6 +91,23 @@ def test_merge_of_thin_lists_in_parts(level, threads, clustered, room, same):
     assert same(got[1], total)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 63, 64, 65])
+def test_merge_of_any_number_of_thin_lists(level, count, room, same):
+    """Two by two; beyond 64 lists by windows that jump. Some indices are in all lists, some lists are empty, and one
+    repeats an index more often than a piece has entries.
+    """
+    rng, n = np.random.default_rng(count), 2**31 - 1
+    shared = rng.integers(0, n, 500)
+    parts = [np.sort(np.append(rng.integers(0, n, 0 if p % 7 == 3 else 9000 // count), shared)) for p in range(count)]
+    parts[-1] = np.sort(np.append(parts[-1], np.full(5000, shared[7])))
+    indices = np.concatenate(parts).astype(np.int32)
+    offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
+    values = rng.standard_normal(len(indices)).astype(np.float32)
+    got, wanted = (merged(module, indices, values, offsets, room) for module in (cext, reference))
+    assert np.array_equal(got[0], wanted[0])
+    assert same(got[1], wanted[1])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_merge_refuses_disorder_far_inside_and_writes_nothing(level, threads, room):
     indices = np.tile(np.arange(0, 400_000, 2, dtype=np.int32), 2)
