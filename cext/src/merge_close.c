@@ -1,5 +1,5 @@
-/* Merging lists close together: a window of the index range is added up densely in the L1 cache, list after list, with
- * a byte set at every index that occurs; then the marked lanes are packed to the left, eight at a time. */
+/* Merging lists close together: a window of the index range is added up densely in the L1 cache, list after list; then
+ * the lanes that occur are packed to the left, eight at a time. */
 #include "merge_close.h"
 #include "isa_each.h"
 
@@ -8,42 +8,97 @@
 #include <immintrin.h>
 #endif
 
-enum { SOON = 768 }; /* entries of a list that are asked for early */
+enum {
+  SOON = 1024, /* entries of a list that are asked for early */
+  PIECE = 512, /* entries whose values stay in the L1 cache while they are looked at twice */
+};
 
-void clear_close(struct close_window *window) {
-  memset(window->marks, 0, sizeof window->marks);
-  for (int i = 0; i < CLOSE_WIDTH; i++)
-    window->sum[i] = -0.0f;
+static const uint32_t NEGATIVE_ZERO = UINT32_C(0x80000000);
+
+static void clear_from(struct close_window *window, int lane) {
+  for (; lane < CLOSE_WIDTH; lane++)
+    window->sum[lane] = -0.0f;
+  memset(window->negative_zeros, 0, sizeof window->negative_zeros);
 }
 
-void add_close(struct close_window *window, int32_t base, const int32_t *indices, const float *values, int64_t count) {
-  for (int64_t start = 0; start < count; start += LANES) {
-    __builtin_prefetch(indices + start + SOON); /* the next window's: a list's turn is too short for the processor */
-    __builtin_prefetch(values + start + SOON);  /* to see where it goes on */
-    for (int64_t i = start, end = min64(count, start + LANES); i < end; i++) {
-      uint32_t place = (uint32_t)(indices[i] - base);
-      window->sum[place] += values[i];
-      window->marks[place] = UINT8_MAX;
-    }
+void clear_close(struct close_window *window) { clear_from(window, 0); }
+
+static uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+/* Compilers turn it into a loop of whole registers. */
+static bool any_negative_zero(const float *values, int64_t count) {
+  uint32_t any = 0;
+  for (int64_t i = 0; i < count; i++)
+    any |= bits_of(values[i]) == NEGATIVE_ZERO;
+  return any;
+}
+
+static void note_negative_zeros(struct close_window *window, int32_t base, const int32_t *indices, const float *values,
+                                int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    const uint32_t place = (uint32_t)(indices[i] - base);
+    window->negative_zeros[place / 8] |= (uint8_t)((bits_of(values[i]) == NEGATIVE_ZERO) << place % 8);
   }
 }
 
+static inline __attribute__((always_inline)) void add_some(float *sum, int32_t base, const int32_t *indices,
+                                                           const float *values, const int64_t count) {
+  for (int64_t i = 0; i < count; i++)
+    sum[(uint32_t)(indices[i] - base)] += values[i];
+}
+
+static void add_piece(struct close_window *window, int32_t base, const int32_t *indices, const float *values,
+                      int64_t count) {
+  if (any_negative_zero(values, count))
+    note_negative_zeros(window, base, indices, values, count);
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    __builtin_prefetch(indices + i + SOON); /* a list's turn is too short for the processor to see where it goes on */
+    __builtin_prefetch(values + i + SOON);
+    add_some(window->sum, base, indices + i, values + i, LANES);
+  }
+  add_some(window->sum, base, indices + i, values + i, count - i);
+}
+
+void add_close(struct close_window *window, int32_t base, const int32_t *indices, const float *values, int64_t count) {
+  for (int64_t i = 0; i < count; i += PIECE)
+    add_piece(window, base, indices + i, values + i, min64(PIECE, count - i));
+}
+
+/* Bits of the eight lanes from `lane` on that occur. */
+static inline uint32_t occurring_serial(const struct close_window *window, int lane) {
+  uint32_t mask = window->negative_zeros[lane / 8];
+  for (int i = 0; i < 8; i++)
+    mask |= (uint32_t)(bits_of(window->sum[lane + i]) != NEGATIVE_ZERO) << i;
+  return mask;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static inline uint32_t occurring_avx2(const struct close_window *window, int lane) {
+  const __m256i sums = _mm256_loadu_si256((const __m256i *)(const void *)(window->sum + lane));
+  const __m256i empty = _mm256_cmpeq_epi32(sums, _mm256_set1_epi32(INT32_MIN));
+  return (~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(empty)) & 0xff) | window->negative_zeros[lane / 8];
+}
+#define occurring_avx512 occurring_avx2
+#endif
+
 #define COUNT(isa, target)                                                                                             \
   target static int64_t count_##isa(const struct close_window *window) {                                               \
-    int64_t bits = 0;                                                                                                  \
-    for (int i = 0; i < CLOSE_WIDTH; i += 8) {                                                                         \
-      uint64_t eight;                                                                                                  \
-      memcpy(&eight, window->marks + i, sizeof eight);                                                                 \
-      bits += __builtin_popcountll(eight);                                                                             \
-    }                                                                                                                  \
-    return bits / 8;                                                                                                   \
+    int64_t count = 0;                                                                                                 \
+    for (int lane = 0; lane < CLOSE_WIDTH; lane += 8)                                                                  \
+      count += __builtin_popcount(occurring_##isa(window, lane));                                                      \
+    return count;                                                                                                      \
   }
 
 FOR_EACH_ISA(COUNT)
 
 int64_t count_close(const struct close_window *window) { return ACTIVE_ISA(count)(window); }
 
-/* Where packed lanes go: never beyond `count`, behind which another thread may be writing. */
+/* Where packed lanes go, which are cleared: never beyond `count`, behind which another thread may be writing. */
 struct packed {
   int32_t *indices;
   float *values;
@@ -58,30 +113,33 @@ static void pack_lanes(const struct close_window *window, int32_t base, int lane
   for (const int64_t count = out->count; done < count; lane++) {
     indices[done] = base + lane;
     values[done] = window->sum[lane];
-    done += window->marks[lane] & 1;
+    done += occurring_serial(window, lane & ~7) >> (lane & 7) & 1;
   }
 }
 
-static void pack_serial(const struct close_window *window, int32_t base, const struct packed *out) {
+static void pack_serial(struct close_window *window, int32_t base, const struct packed *out) {
   pack_lanes(window, base, 0, 0, out);
+  clear_from(window, 0);
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2,popcnt"))) static void pack_avx2(const struct close_window *window, int32_t base,
+__attribute__((target("avx2,popcnt"))) static void pack_avx2(struct close_window *window, int32_t base,
                                                              const struct packed *out) {
   int32_t *indices = out->indices;
   float *values = out->values;
   int64_t done = 0;
   int lane = 0;
   for (const int64_t safe = out->count - 8; done <= safe; lane += 8) {
-    int mask = _mm_movemask_epi8(_mm_loadl_epi64((const __m128i *)(const void *)(window->marks + lane)));
+    const uint32_t mask = occurring_avx2(window, lane);
     __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)compress_table[mask]));
     __m256 sums = _mm256_permutevar8x32_ps(_mm256_loadu_ps(window->sum + lane), order);
+    _mm256_storeu_ps(window->sum + lane, _mm256_set1_ps(-0.0f));
     _mm256_storeu_ps(values + done, sums);
     _mm256_storeu_si256((__m256i *)(void *)(indices + done), _mm256_add_epi32(order, _mm256_set1_epi32(base + lane)));
-    done += __builtin_popcount((unsigned)mask);
+    done += __builtin_popcount(mask);
   }
   pack_lanes(window, base, lane, done, out);
+  clear_from(window, lane);
 }
 #define pack_avx512 pack_avx2
 #endif
@@ -89,5 +147,4 @@ __attribute__((target("avx2,popcnt"))) static void pack_avx2(const struct close_
 void drain_close(struct close_window *window, int32_t base, int64_t count, int32_t *indices, float *values) {
   struct packed out = {.indices = indices, .values = values, .count = count};
   ACTIVE_ISA(pack)(window, base, &out);
-  clear_close(window);
 }

@@ -4,11 +4,12 @@
 
 #include "common.h"
 
-enum { CLOSE_WIDTH = 4096 }; /* indices: 20 KiB, so that the L1 cache holds the window and the lists' next lines */
+enum { CLOSE_WIDTH = 32768 }; /* indices: 16 KiB, so that the L1 cache holds the window and the lists' next lines */
 
+/* An index occurs where its sum is not -0.0, which only -0.0 adds up to, and where one of those was added. */
 struct close_window {
-  float sum[CLOSE_WIDTH];     /* -0.0 where nothing was added: -0.0 + v is v, for v = 0.0 and -0.0 too */
-  uint8_t marks[CLOSE_WIDTH]; /* all ones at each index that occurs, else 0 */
+  float sum[CLOSE_WIDTH];                  /* -0.0 where nothing was added: -0.0 + v is v, for v = 0.0 and -0.0 too */
+  uint8_t negative_zeros[CLOSE_WIDTH / 8]; /* a bit at each index that a -0.0 was added to */
 };
 
 void clear_close(struct close_window *window);

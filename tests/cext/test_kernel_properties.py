@@ -90,7 +90,9 @@ class TestLaws:
         parts = [sorted(apart * index for index in part) for part in parts]
         indices = np.array([i for part in parts for i in part], np.int32)
         offsets = np.concatenate(([0], np.cumsum([len(p) for p in parts]))).astype(np.int64)
-        values = np.random.default_rng(seed).standard_normal(len(indices)).astype(np.float32)
+        rng = np.random.default_rng(seed)
+        values = rng.standard_normal(len(indices)).astype(np.float32)
+        values[rng.random(len(indices)) < 0.4] = rng.choice(np.array([-0.0, 0.0], np.float32))
         outcomes = []
         for module in (cext, reference):
             out = np.empty(len(indices), np.int32), np.empty(len(indices), np.float32)
