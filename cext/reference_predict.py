@@ -26,6 +26,8 @@ def predict_stages(
     significant bits. None where the sample cannot say: a stage has fewer than `fewest` elements, or cannot be told from
     the one before, or a sum is not finite.
     """
+    if not width >= 0:
+        raise ValueError("predict_stages: width must be 0 or more")
     if len(stages) > MOST_STAGES:
         raise ValueError(f"predict_stages: {len(stages)} stages: at most {MOST_STAGES} are allowed")
     each = len(sample) // groups
@@ -58,14 +60,14 @@ def predict_stages(
 
 def estimate(sums: Groups, of: Callable[..., float]) -> tuple[float, float]:
     """of(count, mean, …) of all groups together, and its standard error: the jackknife's, which leaves out one group
-    after the other (Tukey), to first order in the means. Infinite where a group is all there is, or where a sum is not
-    finite.
+    after the other (Tukey), to first order in the means. NaN and infinite where a group is all there is, or where a sum
+    is not finite.
     """
     count, totals = sums[:, 0].sum(), sums[:, 1:].sum(0)
     if not (np.isfinite(totals[:2]).all() and (count - sums[:, 0] >= 1).all()):
         return math.nan, math.inf
     means = totals / count
-    value, errors = of(count, *means), np.zeros(len(sums))
+    value, errors = float(of(count, *means)), np.zeros(len(sums))
     for place in np.flatnonzero(np.isfinite(means)):
         moves = (sums[:, 1 + place] - sums[:, 0] * means[place]) / (count - sums[:, 0])
         moved = means.copy()

@@ -127,7 +127,8 @@ bool take_double(const char *function, PyObject *object, const char *name, doubl
   *result = PyFloat_AsDouble(object);
   if (!PyErr_Occurred())
     return true;
-  PyErr_Format(PyExc_TypeError, "%s: %s must be a number, not %.100s", function, name, Py_TYPE(object)->tp_name);
+  if (PyErr_ExceptionMatches(PyExc_TypeError)) /* what the object itself raises is passed on */
+    PyErr_Format(PyExc_TypeError, "%s: %s must be a number, not %.100s", function, name, Py_TYPE(object)->tp_name);
   return false;
 }
 

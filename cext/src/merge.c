@@ -17,12 +17,13 @@
 enum {
   WIDEST = 262144, /* indices a window: its bits fill the L1 cache */
   WIDEST_WORDS = WIDEST / WORD,
-  WANTED = 4096,  /* entries a window, if it can be so wide */
-  CHECK = 65536,  /* entries a task of the check */
-  THIN = 40,      /* indices an entry and level of merging two by two, beyond which lists are thin: measured */
-  PARTS = 4,      /* of the range, a thread: what the first to be done takes on */
-  CLOSE = 4,      /* indices an entry up to which a window is added up densely */
-  USEFUL = 65536, /* entries that are worth a thread's start: a third of a millisecond where the others sleep */
+  WANTED = 4096,   /* entries a window, if it can be so wide */
+  CHECK = 65536,   /* entries a task of the check */
+  THIN = 40,       /* indices an entry and level of merging two by two, beyond which lists are thin: measured, */
+  THIN_MANY = 200, /* and beyond so many for lists that merge_thin takes */
+  PARTS = 4,       /* of the range, a thread: what the first to be done takes on */
+  CLOSE = 4,       /* indices an entry up to which a window is added up densely */
+  USEFUL = 65536,  /* entries that are worth a thread's start: a third of a millisecond where the others sleep */
 };
 
 struct window {
@@ -214,7 +215,7 @@ static void merge_worker(void *context) {
   if (!check_lists(job))
     return;
   if (job->close)
-    clear_close(&window.close);
+    clear_close(&window.close, job->high - job->low);
   if (job->thin && !job->few)
     clear_thin(&window.thin.jump);
   for (int64_t task; (task = take_task(&job->windows)) >= 0;)
@@ -253,8 +254,8 @@ static int64_t levels_of(int64_t lists) {
 static void cut_windows(struct job *job, int threads) {
   int64_t range = job->high - job->low, total = job->lists->all.count;
   const int64_t parts = threads > 1 ? PARTS * threads : 1;
-  job->thin = range > total * THIN * levels_of(job->lists->count);
   job->few = job->lists->count <= FEW_LISTS && total <= UINT32_MAX;
+  job->thin = range > total * (job->few ? THIN * levels_of(job->lists->count) : THIN_MANY);
   job->close = range < total * CLOSE;
   job->width = job->thin ? (range + parts - 1) / parts : job->close ? CLOSE_WIDTH : 4 * WORD;
   while (!job->thin && !job->close && job->width < WIDEST && job->width * total < range * WANTED)

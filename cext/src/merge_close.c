@@ -1,4 +1,4 @@
-/* Merging lists close together: a window of the index range is added up densely in the L1 cache, list after list; then
+/* Merging lists close together: a window of the index range is added up densely in the cache, list after list; then
  * the lanes that occur are packed to the left, eight at a time. */
 #include "merge_close.h"
 #include "isa_each.h"
@@ -14,14 +14,18 @@ enum {
 };
 
 static const uint32_t NEGATIVE_ZERO = UINT32_C(0x80000000);
+static const int32_t TINY = 0x0d800000; /* the key of 2^-100 */
 
 static void clear_from(struct close_window *window, int lane) {
-  for (; lane < CLOSE_WIDTH; lane++)
+  for (; lane < window->width; lane++)
     window->sum[lane] = -0.0f;
-  memset(window->negative_zeros, 0, sizeof window->negative_zeros);
+  memset(window->tiny, 0, (size_t)(window->width / 8));
 }
 
-void clear_close(struct close_window *window) { clear_from(window, 0); }
+void clear_close(struct close_window *window, int64_t width) {
+  window->width = (int)min64(CLOSE_WIDTH, (width + 7) / 8 * 8);
+  clear_from(window, 0);
+}
 
 static uint32_t bits_of(float x) {
   uint32_t bits;
@@ -30,18 +34,18 @@ static uint32_t bits_of(float x) {
 }
 
 /* Compilers turn it into a loop of whole registers. */
-static bool any_negative_zero(const float *values, int64_t count) {
-  uint32_t any = 0;
+static bool any_tiny(const float *values, int64_t count) {
+  int32_t any = 0;
   for (int64_t i = 0; i < count; i++)
-    any |= bits_of(values[i]) == NEGATIVE_ZERO;
+    any |= key_of(values[i]) < TINY;
   return any;
 }
 
-static void note_negative_zeros(struct close_window *window, int32_t base, const int32_t *indices, const float *values,
-                                int64_t count) {
+static void note_tiny(struct close_window *window, int32_t base, const int32_t *indices, const float *values,
+                      int64_t count) {
   for (int64_t i = 0; i < count; i++) {
     const uint32_t place = (uint32_t)(indices[i] - base);
-    window->negative_zeros[place / 8] |= (uint8_t)((bits_of(values[i]) == NEGATIVE_ZERO) << place % 8);
+    window->tiny[place / 8] |= (uint8_t)((key_of(values[i]) < TINY) << place % 8);
   }
 }
 
@@ -53,8 +57,8 @@ static inline __attribute__((always_inline)) void add_some(float *sum, int32_t b
 
 static void add_piece(struct close_window *window, int32_t base, const int32_t *indices, const float *values,
                       int64_t count) {
-  if (any_negative_zero(values, count))
-    note_negative_zeros(window, base, indices, values, count);
+  if (any_tiny(values, count))
+    note_tiny(window, base, indices, values, count);
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES) {
     __builtin_prefetch(indices + i + SOON); /* a list's turn is too short for the processor to see where it goes on */
@@ -69,11 +73,15 @@ void add_close(struct close_window *window, int32_t base, const int32_t *indices
     add_piece(window, base, indices + i, values + i, min64(PIECE, count - i));
 }
 
+static inline bool occurs(const struct close_window *window, int lane) {
+  return (bits_of(window->sum[lane]) != NEGATIVE_ZERO) | (window->tiny[lane / 8] >> lane % 8 & 1);
+}
+
 /* Bits of the eight lanes from `lane` on that occur. */
 static inline uint32_t occurring_serial(const struct close_window *window, int lane) {
-  uint32_t mask = window->negative_zeros[lane / 8];
+  uint32_t mask = 0;
   for (int i = 0; i < 8; i++)
-    mask |= (uint32_t)(bits_of(window->sum[lane + i]) != NEGATIVE_ZERO) << i;
+    mask |= (uint32_t)occurs(window, lane + i) << i;
   return mask;
 }
 
@@ -81,7 +89,7 @@ static inline uint32_t occurring_serial(const struct close_window *window, int l
 __attribute__((target("avx2"))) static inline uint32_t occurring_avx2(const struct close_window *window, int lane) {
   const __m256i sums = _mm256_loadu_si256((const __m256i *)(const void *)(window->sum + lane));
   const __m256i empty = _mm256_cmpeq_epi32(sums, _mm256_set1_epi32(INT32_MIN));
-  return (~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(empty)) & 0xff) | window->negative_zeros[lane / 8];
+  return (~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(empty)) & 0xff) | window->tiny[lane / 8];
 }
 #define occurring_avx512 occurring_avx2
 #endif
@@ -89,7 +97,7 @@ __attribute__((target("avx2"))) static inline uint32_t occurring_avx2(const stru
 #define COUNT(isa, target)                                                                                             \
   target static int64_t count_##isa(const struct close_window *window) {                                               \
     int64_t count = 0;                                                                                                 \
-    for (int lane = 0; lane < CLOSE_WIDTH; lane += 8)                                                                  \
+    for (int lane = 0; lane < window->width; lane += 8)                                                                \
       count += __builtin_popcount(occurring_##isa(window, lane));                                                      \
     return count;                                                                                                      \
   }
@@ -113,7 +121,7 @@ static void pack_lanes(const struct close_window *window, int32_t base, int lane
   for (const int64_t count = out->count; done < count; lane++) {
     indices[done] = base + lane;
     values[done] = window->sum[lane];
-    done += occurring_serial(window, lane & ~7) >> (lane & 7) & 1;
+    done += occurs(window, lane);
   }
 }
 

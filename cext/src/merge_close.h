@@ -4,17 +4,20 @@
 
 #include "common.h"
 
-enum { CLOSE_WIDTH = 32768 }; /* indices: 16 KiB, so that the L1 cache holds the window and the lists' next lines */
+enum { CLOSE_WIDTH = 32768 }; /* indices: 128 KiB of the second cache; wider than the first, so that lists run on */
 
-/* An index occurs where its sum is not -0.0, which only -0.0 adds up to, and where one of those was added. */
+/* An index occurs where its sum is not -0.0, and where something tiny was added: only what is below 2^-100 adds up to
+ * -0.0, by itself or where the processor flushes denormals to zero. */
 struct close_window {
-  float sum[CLOSE_WIDTH];                  /* -0.0 where nothing was added: -0.0 + v is v, for v = 0.0 and -0.0 too */
-  uint8_t negative_zeros[CLOSE_WIDTH / 8]; /* a bit at each index that a -0.0 was added to */
+  int width;                     /* lanes in use, a multiple of 8 */
+  float sum[CLOSE_WIDTH];        /* -0.0 where nothing was added: -0.0 + v is v, for v = 0.0 and -0.0 too */
+  uint8_t tiny[CLOSE_WIDTH / 8]; /* a bit at each index that something tiny was added to */
 };
 
-void clear_close(struct close_window *window);
+/* Makes it empty, for windows of at most `width` indices. */
+void clear_close(struct close_window *window, int64_t width);
 
-/* Adds entries whose indices lie in base .. base + CLOSE_WIDTH - 1. */
+/* Adds entries whose indices lie in base .. base + width - 1. */
 void add_close(struct close_window *window, int32_t base, const int32_t *indices, const float *values, int64_t count);
 
 int64_t count_close(const struct close_window *window);

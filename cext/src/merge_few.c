@@ -69,8 +69,10 @@ static int64_t add_up(const uint64_t *entries, int64_t count, const float *value
 
 /* An index below which no list has more than its share of entries left; where one index alone is more, the next. */
 static int64_t find_bound(const struct lists *lists, const int64_t *from, const int64_t *to) {
-  const int64_t share = FEW_ENTRIES / lists->count;
-  int64_t bound = INT64_MAX;
+  int64_t bound = INT64_MAX, left = 0;
+  for (int64_t p = 0; p < lists->count; p++)
+    left += from[p] < to[p];
+  const int64_t share = FEW_ENTRIES / max64(1, left);
   for (int64_t p = 0; p < lists->count; p++)
     if (from[p] + share < to[p])
       bound = min64(bound, lists->all.indices[from[p] + share]);

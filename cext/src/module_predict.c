@@ -17,8 +17,8 @@ static double ask_python(void *context, int number, const struct means *m) {
   if (!PyErr_Occurred()) {
     PyObject *answer = PyObject_CallFunction(asking->fits[number], "ddddd", m->count, m->of[MEAN], m->of[MEAN_SQUARE],
                                              m->of[MEAN_LOG], m->of[MEAN_X]);
-    if (answer)
-      take_double("predict_stages", answer, "a fit's threshold", &threshold);
+    if (answer && !take_double("predict_stages", answer, "a fit's threshold", &threshold))
+      threshold = (double)NAN;
     Py_XDECREF(answer);
   }
   asking->released = PyEval_SaveThread();
@@ -43,6 +43,14 @@ static bool take_stage(PyObject *object, int number, struct stage_fit *stage, st
   stage->number = number;
   asking->fits[number] = PyTuple_GET_ITEM(object, 2);
   return true;
+}
+
+/* A tuple of our own: what is asked in between may change the caller's list. */
+static PyObject *own_stages(PyObject *stages) {
+  PyObject *sequence = PySequence_Tuple(stages);
+  if (sequence == NULL && PyErr_ExceptionMatches(PyExc_TypeError))
+    PyErr_SetString(PyExc_TypeError, "predict_stages: stages must be a sequence");
+  return sequence;
 }
 
 static PyObject *build_predicted(const struct predicted *p) {
@@ -76,11 +84,15 @@ static PyObject *py_predict_stages(PyObject *module, PyObject *const *args, Py_s
       !take_double(call.function, args[3], "width", &width) ||
       !take_int(call.function, args[4], "fewest", 0, INT32_MAX, &fewest))
     return finish(&call, NULL);
-  PyObject *sequence = PySequence_Fast(args[2], "predict_stages: stages must be a sequence");
-  const Py_ssize_t wanted = sequence ? PySequence_Fast_GET_SIZE(sequence) : -1;
+  if (!(width >= 0)) {
+    PyErr_SetString(PyExc_ValueError, "predict_stages: width must be 0 or more");
+    return finish(&call, NULL);
+  }
+  PyObject *sequence = own_stages(args[2]);
+  const Py_ssize_t wanted = sequence ? PyTuple_GET_SIZE(sequence) : -1;
   bool good = wanted >= 0 && wanted <= MOST_BRACKETS;
   for (Py_ssize_t m = 0; good && m < wanted; m++)
-    good = take_stage(PySequence_Fast_GET_ITEM(sequence, m), (int)m, &stages[m], &asking);
+    good = take_stage(PyTuple_GET_ITEM(sequence, m), (int)m, &stages[m], &asking);
   if (wanted > MOST_BRACKETS)
     PyErr_Format(PyExc_ValueError, "predict_stages: %zd stages: at most %d are allowed", wanted, MOST_BRACKETS);
   if (!good) {

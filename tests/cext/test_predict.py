@@ -51,6 +51,7 @@ def assert_alike(a: Any, b: Any) -> None:
     np.testing.assert_allclose(a[:2], b[:2], rtol=1e-6)
     np.testing.assert_allclose(a.brackets, b.brackets, rtol=2.0**-19)
     assert len(a.brackets) == len(b.brackets)
+    np.testing.assert_allclose(a[3:], b[3:], rtol=0.01, atol=2)  # elements at a bracket's ends
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -87,6 +88,7 @@ def test_brackets_ascend_around_their_thresholds_and_counts_are_true(module: Mod
     assert told.brackets[-1][0] < told.threshold < told.brackets[-1][1]
     assert told.threshold - told.brackets[-1][0] == pytest.approx(4.0 * told.error)
     assert all(cext.short_above(high) == high for _, high in told.brackets)
+    assert told.brackets[-1][1] == cext.short_above(told.threshold + 4.0 * told.error)
     magnitudes = np.abs(sample)
     assert told.above == np.count_nonzero(magnitudes > told.brackets[-1][0])
     assert told.inside == sum(np.count_nonzero((magnitudes > a) & (magnitudes <= b)) for a, b in told.brackets[:-1])
@@ -185,6 +187,36 @@ def test_what_a_fit_raises_comes_through() -> None:
         cext.predict_stages(sample, GROUPS, only(lambda *_: "much"), 4.0, 16)  # type: ignore[arg-type, return-value]
 
 
+def test_a_fit_may_change_the_list_that_it_is_called_from() -> None:
+    """What is asked in between holds on to nothing of the caller's."""
+    sample, stages = draw("normal", GROUPS * EACH), []
+
+    class Clears:
+        def __call__(self, *means: float) -> float:
+            stages.clear()
+            return 1.0 + 0.5 * means[1]
+
+    stages += [(cext.FIT_OTHER, 0.2, Clears()), (cext.FIT_OTHER, 0.2, Clears())]
+    told = cext.predict_stages(sample, GROUPS, stages, 1.0, 1)
+    assert told is not None
+    assert len(told.brackets) == 2
+
+
+def test_a_fit_may_call_kernels_and_be_interrupted() -> None:
+    sample = draw("normal", GROUPS * EACH)
+    told = cext.predict_stages(
+        sample, GROUPS, only(lambda _, mean, *__: mean + cext.moments(sample[:99]).max_abs), 1.0, 1
+    )
+    assert told is not None
+
+    class Interrupted:
+        def __float__(self) -> float:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cext.predict_stages(sample, GROUPS, only(lambda *_: Interrupted()), 1.0, 1)  # type: ignore[arg-type, return-value]
+
+
 @pytest.mark.parametrize(
     ("stages", "error", "message"),
     [
@@ -199,6 +231,13 @@ def test_what_a_fit_raises_comes_through() -> None:
 def test_wrong_stages_are_refused(stages: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         cext.predict_stages(np.ones(999, np.float32), GROUPS, stages, 4.0, 16)
+
+
+@both
+@pytest.mark.parametrize("width", [-1.0, math.nan])
+def test_a_width_is_not_negative(module: ModuleType, width: float) -> None:
+    with pytest.raises(ValueError, match="width must be 0 or more"):
+        module.predict_stages(np.ones(999, np.float32), GROUPS, plan("exponential"), width, 16)
 
 
 @pytest.mark.parametrize("groups", [0, 1, 257])

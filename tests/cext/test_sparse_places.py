@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import cext
 from cext import reference
@@ -53,7 +54,7 @@ def test_merge_of_dense_lists(level, threads, room, same):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("share", [0.5, 0.03, 0.004, 0.0003])  # by marks, by bits, in wide windows, thin
+@pytest.mark.parametrize("share", [0.5, 0.03, 0.008, 0.0003])  # close together, by bits, in wide windows, thin
 @pytest.mark.parametrize("start", [0, 77, 2**31 - 3_000_000])
 def test_merge_of_many_windows_adds_in_rank_order(level, threads, share, start, room, same):
     n, rng = 3_000_000, np.random.default_rng(5)
@@ -126,6 +127,21 @@ def test_merge_adds_in_rank_order_and_keeps_signed_zero(level, room, same):
     wanted = np.float32(np.float32(1e8) + np.float32(1)) + np.float32(-1e8)
     assert got[0].tolist() == [3, 8, 9]
     assert same(got[1], np.array([wanted, -0.0, 0.0], np.float32))
+
+
+@pytest.mark.parametrize("apart", [1, 20, 1000])
+def test_merge_loses_no_index_where_denormals_are_flushed(level, apart, room):
+    """Sums that the processor flushes to -0.0, and denormals that it reads as such, occur nonetheless."""
+    indices = np.tile(apart * np.arange(20, dtype=np.int32), 2)
+    values = np.ones(40, np.float32)
+    values[[5, 25]] = np.array([-1.5 * 2.0**-126, 2.0**-126], np.float32)
+    values[[3, 23]] = values[7] = values[29] = np.float32(-1e-40)
+    try:
+        torch.set_flush_denormal(True)
+        got = merged(cext, indices, values, np.array([0, 20, 40]), room)
+    finally:
+        torch.set_flush_denormal(False)
+    assert np.array_equal(got[0], indices[:20])
 
 
 def test_merge_carries_nan_and_keeps_repeats_of_one_list(level, room):

@@ -1,4 +1,4 @@
-"""Large vectors are compressed in one pass by prediction: the same payloads as pass by pass, misses included."""
+"""All but small vectors are compressed in one pass: the same payloads as pass by pass, whatever a prediction misses."""
 
 from __future__ import annotations
 
@@ -149,6 +149,9 @@ def test_nothing_is_predicted_from_too_little() -> None:
     assert predict.predict_stages(passes, torch.zeros(4096), plan, N, cext.SUM_ABS) is None
     assert predict.predict_stages(passes, torch.full((4096,), math.nan), plan, N, cext.SUM_ABS) is None
     assert predict.predict_count(passes, torch.zeros(4096), N, 10, 10, cext.SUM_ABS) is None
+    rare = few.repeat(128) * (torch.arange(4096) % 3 == 0)
+    rare[1000:1032] = 1e5  # one group says all else: the bracket reaches down to zero
+    assert predict.predict_stages(passes, rare, plan[:1], N, cext.SUM_ABS) is None
 
 
 def test_payloads_in_flight_are_not_written_to() -> None:

@@ -26,13 +26,14 @@ from toolkit.bench.goals import (
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import Sides
 from toolkit.bench.stored import stored_rates, stored_table
-from toolkit.compression.statistical import PREDICT_FROM
+from toolkit.compression import statistical, thresholdv
 from toolkit.gradients import methods
 from toolkit.gradients.microbench import parse_densities, parse_sizes
 from toolkit.gradients.timing import Times
 from toolkit.registry import COMPRESSORS
 from toolkit.runfolder import environment
 
+PREDICTED = max(statistical.PREDICT_FROM, thresholdv.PREDICT_FROM)  # elements from which every compressor predicts
 SLOW = ("torch", "np.")  # peers that take seconds: fewer rounds
 
 
@@ -126,7 +127,8 @@ def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     sides.validate()
     timed = {name.partition(" on ")[0] for goal in goals for name in (goal.side, goal.base)}
     for name in sorted(name for name in timed if name.removeprefix("torch:") in COMPRESSORS):
-        prefix = methods.CHECKED if name.startswith("torch:") else PREDICT_FROM  # the path that is timed
+        # The path that is timed: predicted, and on all threads.
+        prefix = methods.CHECKED if name.startswith("torch:") else max(PREDICTED, 600_003 * args.threads)
         methods.validate(name, torch.from_numpy(sides.x[:prefix].copy()), density, args.threads)
     outcomes = []
     for number, goal in enumerate(goals):

@@ -1,4 +1,4 @@
-"""What a sample of a large vector says about the thresholds to come, so that one pass can collect what they ask for.
+"""What a sample of a vector says about the thresholds to come, so that one pass can collect what they ask for.
 
 The pass that adds the gradient then gathers the moments, the sums above a bracket around each predicted threshold, the
 entries inside the brackets, and the candidates above the lower end of the last one. From these the exact thresholds
@@ -68,7 +68,7 @@ def predict_stages(
     sample = grouped(sample)
     stages = [(KERNEL_FITS.get(fit, cext.FIT_OTHER), ratio, _of_means(fit, ratio)) for fit, ratio in plan]
     told = passes.predict_stages(sample, GROUPS, stages, WIDTH, FEWEST)
-    if told is None:
+    if told is None or not told.brackets[-1][0] > 0.0:
         return None
     brackets, scale = told.brackets, 1.0 / sample.numel()
     return _prediction(

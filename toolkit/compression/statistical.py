@@ -22,8 +22,8 @@ PREDICT_FROM = 500_000  # elements; below, further passes over what caches hold 
 class StatisticalCompressor(SparseCompressor):
     """A compressor that first gathers the moments of |g + r|, in the pass that adds g to r, and then chooses.
 
-    For large vectors in the C kernels that pass also takes the entries that are likely to be asked for, as a sample
-    predicts them. A prediction that misses costs the passes it was to save; it never changes what is sent.
+    For all but small vectors in the C kernels that pass also takes the entries that are likely to be asked for, as a
+    sample predicts them. A prediction that misses costs the passes it was to save; it never changes what is sent.
     """
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:

@@ -22,13 +22,13 @@ from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.passes import KernelPasses, Passes, Selection, entries_at
 from toolkit.compression.predict import GRAINS
 from toolkit.compression.sparse import SparseCompressor
-from toolkit.compression.statistical import PREDICT_FROM
 from toolkit.compression.tail import nth_largest
 from toolkit.experiment import CompressionSection
 
 DOWN, STEP = 0.99, 0.01
 MUCH = 1.25
 BLOCK = 16
+PREDICT_FROM = 8_000_000  # elements; below, scanning all blocks costs less than a sample that names a few
 GOLDEN = 0.6180339887498949  # starts of consecutive scans lie far apart and cover the vector evenly
 
 
