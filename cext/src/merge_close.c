@@ -106,7 +106,7 @@ FOR_EACH_ISA(COUNT)
 
 int64_t count_close(const struct close_window *window) { return ACTIVE_ISA(count)(window); }
 
-/* Where packed lanes go, which are cleared: never beyond `count`, behind which another thread may be writing. */
+/* Where packed lanes go: never beyond `count`, behind which another thread may be writing. */
 struct packed {
   int32_t *indices;
   float *values;
@@ -125,6 +125,7 @@ static void pack_lanes(const struct close_window *window, int32_t base, int lane
   }
 }
 
+/* Packs all lanes that occur, and leaves the window empty. */
 static void pack_serial(struct close_window *window, int32_t base, const struct packed *out) {
   pack_lanes(window, base, 0, 0, out);
   clear_from(window, 0);

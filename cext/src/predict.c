@@ -12,29 +12,27 @@ struct group_sums {
   double count[MOST_GROUPS], sum[MEANS][MOST_GROUPS];
 };
 
-/* Of all elements: logarithms and signed sums only where somebody else may ask for them. */
-static void sum_all(const float *x, int64_t n, bool other, struct group_sums *s) {
-  const int64_t each = n / s->groups;
-  struct moments moments[MOST_GROUPS];
-  struct tail_sums tails[MOST_GROUPS];
-  other ? group_moments(x, n, s->groups, moments) : group_tails(x, n, s->groups, 0.0, tails);
-  for (int64_t g = 0; g < s->groups; g++) {
-    s->count[g] = (double)each;
-    s->sum[MEAN][g] = other ? moments[g].sum_abs : tails[g].sum;
-    s->sum[MEAN_SQUARE][g] = other ? moments[g].sum_squares : tails[g].sum_squares;
-    s->sum[MEAN_LOG][g] = other ? moments[g].sum_log : (double)NAN;
-    s->sum[MEAN_X][g] = other ? moments[g].sum : (double)NAN;
-  }
-}
-
+/* Over what lies above the threshold; over all elements where it is 0, zeros among them. */
 static void sum_excesses(const float *x, int64_t n, double threshold, struct group_sums *s) {
   struct tail_sums tails[MOST_GROUPS];
   group_tails(x, n, s->groups, threshold, tails);
   for (int64_t g = 0; g < s->groups; g++) {
-    s->count[g] = (double)tails[g].count;
+    s->count[g] = threshold > 0 ? (double)tails[g].count : (double)(n / s->groups);
     s->sum[MEAN][g] = tails[g].sum;
     s->sum[MEAN_SQUARE][g] = tails[g].sum_squares;
-    s->sum[MEAN_LOG][g] = s->sum[MEAN_X][g] = (double)NAN;
+  }
+}
+
+/* Over all elements, with what only somebody else asks for. */
+static void sum_all(const float *x, int64_t n, struct group_sums *s) {
+  struct moments moments[MOST_GROUPS];
+  group_moments(x, n, s->groups, moments);
+  for (int64_t g = 0; g < s->groups; g++) {
+    s->count[g] = (double)(n / s->groups);
+    s->sum[MEAN][g] = moments[g].sum_abs;
+    s->sum[MEAN_SQUARE][g] = moments[g].sum_squares;
+    s->sum[MEAN_LOG][g] = moments[g].sum_log;
+    s->sum[MEAN_X][g] = moments[g].sum;
   }
 }
 
@@ -133,14 +131,16 @@ bool predict_thresholds(const float *sample, int64_t n, int64_t groups, const st
   struct group_sums sums = {.groups = groups};
   double squared_error = 0;
   *result = (struct predicted){.threshold = 0};
-  for (int m = 0; m < count && m < MOST_BRACKETS; m++) {
+  if (count < 1 || count > MOST_BRACKETS)
+    return false;
+  for (int m = 0; m < count; m++) {
     const struct asked asked = {&stages[m], other, context};
-    const bool all = m == 0, asks = stages[m].fit == FIT_OTHER;
-    all ? sum_all(sample, n, asks, &sums) : sum_excesses(sample, n, result->threshold, &sums);
+    const bool every = m == 0 && stages[m].fit == FIT_OTHER;
+    every ? sum_all(sample, n, &sums) : sum_excesses(sample, n, result->threshold, &sums);
     double step, error, found = 0;
     for (int64_t g = 0; g < groups; g++)
       found += sums.count[g];
-    if (found < (double)fewest || !estimate(&sums, all && asks ? MEANS : MEAN_SQUARE + 1, &asked, &step, &error) ||
+    if (found < (double)fewest || !estimate(&sums, every ? MEANS : MEAN_SQUARE + 1, &asked, &step, &error) ||
         !(step > 0))
       return false;
     result->threshold += step;
@@ -153,8 +153,6 @@ bool predict_thresholds(const float *sample, int64_t n, int64_t groups, const st
     result->high[m] = short_above(result->threshold + around);
     result->brackets = m + 1;
   }
-  if (count < 1 || count > MOST_BRACKETS)
-    return false;
   result->error = sqrt(squared_error);
   for (int m = 0; m < count - 1; m++)
     result->inside += count_above(sample, n, result->low[m]) - count_above(sample, n, result->high[m]);

@@ -24,7 +24,7 @@ from toolkit.bench.goals import (
     Goal,
 )
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
-from toolkit.bench.sides import Sides
+from toolkit.bench.sides import VALIDATED, Sides
 from toolkit.bench.stored import stored_rates, stored_table
 from toolkit.compression import statistical, thresholdv
 from toolkit.gradients import methods
@@ -128,7 +128,7 @@ def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     timed = {name.partition(" on ")[0] for goal in goals for name in (goal.side, goal.base)}
     for name in sorted(name for name in timed if name.removeprefix("torch:") in COMPRESSORS):
         # The path that is timed: predicted, and on all threads.
-        prefix = methods.CHECKED if name.startswith("torch:") else max(PREDICTED, 600_003 * args.threads)
+        prefix = methods.CHECKED if name.startswith("torch:") else max(PREDICTED, VALIDATED * args.threads)
         methods.validate(name, torch.from_numpy(sides.x[:prefix].copy()), density, args.threads)
     outcomes = []
     for number, goal in enumerate(goals):

@@ -22,6 +22,7 @@ Call = Callable[[], object]
 Vector = NDArray[np.float32]
 
 SPARE = 1 << 20  # elements by which the noise is longer than a vector: a compressor gets another part in every call
+VALIDATED = 600_003  # elements a thread: so many that all threads have work
 PAUSE_S = 5e-3  # a pool of threads that still spins, torch's say, would take a core away from the other side
 
 
@@ -145,7 +146,7 @@ class Sides:
 
     def validate(self) -> None:
         """The kernels against their NumPy reference on a prefix of this vector; RuntimeError where they differ."""
-        x = self.x[: 600_003 * self.threads].copy()  # all threads have work
+        x = self.x[: VALIDATED * self.threads].copy()
         start = self.start[: x.size]
         k = wanted_count(x.size, self.density)
         for name in self._selections(cext, x, start, self.indices, self.values, k):

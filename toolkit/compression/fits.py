@@ -125,7 +125,7 @@ def gamma_parameters(shape: Shape) -> tuple[float, float]:
 
 
 FITS: dict[str, Fit] = {"exponential": exponential, "pareto": pareto, "gamma": gamma}
-KERNEL_FITS: dict[Fit, int] = {exponential: cext.FIT_EXPONENTIAL, pareto: cext.FIT_PARETO}  # that kernels know
+KERNEL_FITS: dict[Fit, int] = {exponential: cext.FIT_EXPONENTIAL, pareto: cext.FIT_PARETO}  # others are called
 
 
 def survival(fit: str, shape: Shape, x: float) -> float:

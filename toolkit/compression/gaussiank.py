@@ -13,7 +13,7 @@ import cext
 from toolkit.compression.base import Context
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import KernelPasses, Prediction, Selection
-from toolkit.compression.predict import FEWEST, GRAIN, GRAINS, GROUPS, WIDTH, grouped, prediction
+from toolkit.compression.predict import GRAINS, GROUPS, WIDTH, prediction, told_by
 from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail
 
@@ -58,13 +58,11 @@ class GaussianK(ThresholdCompressor):
 
     def _scatter(self, passes: KernelPasses, sample: torch.Tensor, density: float) -> float:
         """Half a bracket, as a share of a threshold: all of them are multiples of the first."""
-        if sample.numel() < GROUPS * GRAIN:
-            return MOST_AROUND
 
         def of(_: float, __: float, square: float, ___: float, mean: float) -> float:
             return _first(1, mean, square, density)
 
-        told = passes.predict_stages(grouped(sample), GROUPS, [(cext.FIT_OTHER, density, of)], WIDTH, FEWEST)
+        told = told_by(passes, sample, [(cext.FIT_OTHER, density, of)])
         return MOST_AROUND if told is None else min(MOST_AROUND, WIDTH * told.error / told.threshold)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:

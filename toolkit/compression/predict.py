@@ -38,6 +38,15 @@ def grouped(sample: torch.Tensor) -> torch.Tensor:
     return sample[: sample.numel() // (GRAIN * GROUPS) * GRAIN * GROUPS]
 
 
+def told_by(passes: KernelPasses, sample: torch.Tensor, stages: Sequence[cext.StageFit]) -> cext.Predicted | None:
+    """What a sample, dealt out to GROUPS groups, says of the stages' thresholds; None where it is too short, or cannot
+    say.
+    """
+    if sample.numel() < GROUPS * GRAIN:
+        return None
+    return passes.predict_stages(grouped(sample), GROUPS, stages, WIDTH, FEWEST)
+
+
 def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[int, float, float]]) -> float:
     """The last stage's threshold, rounded to float32 at every stage, as the kernels compare it.
 
@@ -63,14 +72,11 @@ def predict_stages(
     passes: KernelPasses, sample: torch.Tensor, plan: Plan, elements: int, sums: int
 ) -> Prediction | None:
     """Brackets around the stages' thresholds of a vector of `elements`; None where a sample of it cannot say."""
-    if sample.numel() < GROUPS * GRAIN:
-        return None
-    sample = grouped(sample)
     stages = [(KERNEL_FITS.get(fit, cext.FIT_OTHER), ratio, _of_means(fit, ratio)) for fit, ratio in plan]
-    told = passes.predict_stages(sample, GROUPS, stages, WIDTH, FEWEST)
+    told = told_by(passes, sample, stages)
     if told is None or not told.brackets[-1][0] > 0.0:
         return None
-    brackets, scale = told.brackets, 1.0 / sample.numel()
+    brackets, scale = told.brackets, 1.0 / grouped(sample).numel()
     return _prediction(
         brackets[-1][0], told.threshold, told.above * scale, told.inside * scale, elements, brackets[:-1], sums
     )
