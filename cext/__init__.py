@@ -88,11 +88,13 @@ __all__ = [
     "sample_strided",
     "scatter_add",
     "select_blocks",
+    "select_stages",
     "settle",
     "short_above",
     "simd",
     "sparse_adam",
     "sparse_sgd",
+    "stages_workspace",
     "tail_moments",
     "take_blocks",
     "threshold_select",
@@ -180,14 +182,16 @@ def topk_select_feedback(
     return count
 
 
-def moments(x: Vector, threads: int = 1) -> Moments:
-    """Count, non-zeros, and the sums of |x|, x², ln(|x| + 2.2e-16), with the largest |x|, in one pass."""
-    return Moments(*_kernels.moments(x, threads))
+def moments(x: Vector, threads: int = 1, sums: int = SUM_ALL) -> Moments:
+    """Count, non-zeros, and the sums of x, |x|, x², ln(|x| + 2.2e-16), with the largest |x|, in one pass."""
+    found = Moments(*_kernels.moments(x, threads, sums))
+    return found if sums == SUM_ALL else asked_for(found, sums)
 
 
-def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Moments:
+def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1, sums: int = SUM_ALL) -> Moments:
     """residual += gradient, and the moments of the residual, in the same pass."""
-    return Moments(*_kernels.moments_feedback(gradient, residual, threads))
+    found = Moments(*_kernels.moments_feedback(gradient, residual, threads, sums))
+    return found if sums == SUM_ALL else asked_for(found, sums)
 
 
 def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = math.inf) -> tuple[int, float, float]:
@@ -208,6 +212,26 @@ def predict_stages(
     """Brackets around the thresholds of stages that follow one another, as a sample of the vector tells them."""
     found = _kernels.predict_stages(sample, groups, stages, width, fewest)
     return None if found is None else Predicted(*found)
+
+
+def stages_workspace(n: int) -> int:
+    """Bytes (uint8 elements) of workspace that select_stages of n elements needs."""
+    size: int = _kernels.stages_workspace(n)
+    return size
+
+
+def select_stages(
+    gradient: Vector | None,
+    x: Vector,
+    stages: Sequence[StageFit],
+    sums: int,
+    indices: Vector,
+    values: Vector,
+    workspace: Vector,
+) -> tuple[int, float, float]:
+    """x += gradient, if there is one; then the entries above the last stage's threshold: how many, it, and sum |x|."""
+    count, threshold, sum_abs = _kernels.select_stages(gradient, x, stages, sums, indices, values, workspace)
+    return count, threshold, sum_abs
 
 
 def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> int:

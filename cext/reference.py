@@ -18,7 +18,9 @@ from cext.reference_bf16 import put_bf16 as put_bf16
 from cext.reference_bf16 import round_bf16 as round_bf16
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
-from cext.reference_predict import predict_stages as predict_stages
+from cext.reference_stages import predict_stages as predict_stages
+from cext.reference_stages import select_stages as select_stages
+from cext.reference_stages import stages_workspace as stages_workspace
 from cext.reference_wire import delta_decode as delta_decode
 from cext.reference_wire import delta_encode as delta_encode
 from cext.reference_wire import delta_size as delta_size
@@ -132,23 +134,25 @@ def _sum(x: NDArray[np.floating]) -> float:
     return float(x.sum(dtype=np.longdouble))
 
 
-def moments(x: Vector, threads: int = 1) -> Moments:
+def moments(x: Vector, threads: int = 1, sums: int = SUM_ALL) -> Moments:
     """One pass over |x|: see Moments. A NaN makes every sum and the maximum NaN; an infinity makes them infinite.
 
-    The sums are float64; ln(|x| + 2.2e-16) is the first stage of SIDCo-GP (SIDCo, MLSys 2021), added in float32.
+    The sums are float64; ln(|x| + 2.2e-16) is the first stage of SIDCo-GP (SIDCo, MLSys 2021), added in float32. Those
+    that are not asked for are NaN, and non-zeros are counted only beside all of them.
     """
     a = np.abs(x)
     wide = a.astype(np.float64)
     logs = np.log((a + LOG_EPSILON).astype(np.float64))
     largest = float(a.max()) if len(a) else 0.0
     signed = _sum(x) if math.isfinite(largest) else math.nan
-    return Moments(len(x), int(np.count_nonzero(x)), signed, _sum(wide), _sum(wide * wide), _sum(logs), largest)
+    found = Moments(len(x), int(np.count_nonzero(x)), signed, _sum(wide), _sum(wide * wide), _sum(logs), largest)
+    return found if sums == SUM_ALL else asked_for(found, sums)
 
 
-def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1) -> Moments:
+def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1, sums: int = SUM_ALL) -> Moments:
     """residual += gradient, and the moments of the residual."""
     residual += gradient
-    return moments(residual)
+    return moments(residual, threads, sums)
 
 
 def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = math.inf) -> tuple[int, float, float]:

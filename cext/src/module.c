@@ -163,34 +163,38 @@ static PyObject *build_moments(const struct moments *m, int64_t n) {
                        m->max_abs);
 }
 
-static PyObject *sum_up(struct call *call, const float *gradient, float *x, int64_t n, PyObject *threads_argument) {
+/* args: threads, sums */
+static PyObject *sum_up(struct call *call, const float *gradient, float *x, int64_t n, PyObject *const *args) {
   struct moments m;
   int threads;
-  if (!take_threads(call->function, threads_argument, &threads))
+  int64_t sums;
+  if (!take_threads(call->function, args[0], &threads) || !take_int(call->function, args[1], "sums", 0, SUM_ALL, &sums))
     return finish(call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  m = compute_moments(gradient, x, n, threads);
+  m = compute_moments(gradient, x, n, (int)sums, threads);
   Py_END_ALLOW_THREADS;
   return finish(call, build_moments(&m, n));
 }
 
+/* x, threads, sums */
 METHOD(moments) {
-  OPEN(moments, 2);
+  OPEN(moments, 3);
   float *x;
   int64_t n;
   if (!take_vector(&call, args[0], "x", false, &x, &n))
     return finish(&call, NULL);
-  return sum_up(&call, NULL, x, n, args[1]);
+  return sum_up(&call, NULL, x, n, args + 1);
 }
 
+/* gradient, residual, threads, sums */
 METHOD(moments_feedback) {
-  OPEN(moments_feedback, 3);
+  OPEN(moments_feedback, 4);
   const float *gradient;
   float *residual;
   int64_t n;
   if (!take_feedback(&call, args, &gradient, &residual, &n))
     return finish(&call, NULL);
-  return sum_up(&call, gradient, residual, n, args[2]);
+  return sum_up(&call, gradient, residual, n, args + 2);
 }
 
 /* x, threshold, threads, limit */
@@ -311,14 +315,14 @@ extern PyMethodDef collect_methods[]; /* module_collect.c */
 extern PyMethodDef optim_methods[];   /* module_optim.c */
 extern PyMethodDef wire_methods[];    /* module_wire.c */
 extern PyMethodDef bf16_methods[];    /* module_bf16.c */
-extern PyMethodDef predict_methods[]; /* module_predict.c */
+extern PyMethodDef stages_methods[];  /* module_stages.c */
 
 PyMODINIT_FUNC PyInit__kernels(void) {
   PyObject *module = PyModule_Create(&definition);
   if (module &&
       (PyModule_AddFunctions(module, sparse_methods) != 0 || PyModule_AddFunctions(module, collect_methods) != 0 ||
        PyModule_AddFunctions(module, optim_methods) != 0 || PyModule_AddFunctions(module, wire_methods) != 0 ||
-       PyModule_AddFunctions(module, bf16_methods) != 0 || PyModule_AddFunctions(module, predict_methods) != 0)) {
+       PyModule_AddFunctions(module, bf16_methods) != 0 || PyModule_AddFunctions(module, stages_methods) != 0)) {
     Py_DECREF(module);
     return NULL;
   }

@@ -15,6 +15,7 @@ struct job {
   const float *gradient;
   float *x;
   int64_t n, chunk;
+  int sums;
   double threshold;
   int32_t limit;
   struct tasks chunks;
@@ -73,20 +74,40 @@ void add_tail(struct tail_sums *total, const struct tail_lanes *lanes) {
   total->sum_squares += sum_lanes(lanes->sum_squares);
 }
 
+/* Only the sums that are asked for. Nothing is packed, but whole registers may be noted; and what is only read is swept
+ * in a copy, so that the same numbers have the same sums. */
+static void sweep_chunk(const struct job *job, int64_t start, int64_t length, struct moment_lanes *lanes) {
+  static const float zeros[SWEPT];
+  float copy[SWEPT];
+  int32_t indices[WORD];
+  float values[WORD];
+  struct packing nothing = {
+      .key = INT32_MAX, .zero_key = INT32_MAX, .amount = FEW, .indices = indices, .values = values, .room = WORD};
+  struct sweep sweep = {.pack = &nothing, .moments = lanes, .sums = job->sums};
+  for (int64_t at = start; at < start + length; at += SWEPT) {
+    const int64_t piece = min64(SWEPT, start + length - at);
+    if (!job->gradient)
+      memcpy(copy, job->x + at, (size_t)piece * sizeof *copy);
+    job->kernels->sweep(job->gradient ? job->gradient + at : zeros, job->gradient ? job->x + at : copy, piece, &sweep);
+  }
+}
+
 static void moments_worker(void *context) {
   struct job *job = context;
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
     int64_t start = c * job->chunk, length = min64(job->chunk, job->n - start);
     clear_moments(&job->moments[c]);
-    if (job->gradient)
+    if (job->sums != SUM_ALL)
+      sweep_chunk(job, start, length, &job->moments[c]);
+    else if (job->gradient)
       job->kernels->moments_feedback(job->gradient + start, job->x + start, length, &job->moments[c]);
     else
       job->kernels->moments(job->x + start, length, &job->moments[c]);
   }
 }
 
-struct moments compute_moments(const float *gradient, float *x, int64_t n, int threads) {
-  struct job job = {.kernels = active_kernels(), .gradient = gradient, .x = x, .n = n};
+struct moments compute_moments(const float *gradient, float *x, int64_t n, int sums, int threads) {
+  struct job job = {.kernels = active_kernels(), .gradient = gradient, .x = x, .n = n, .sums = sums};
   struct moments_total total = {.max_key = 0};
   cut_in_chunks(&job);
   run_workers(moments_worker, &job, useful_threads(n, 2 * TILE, threads));

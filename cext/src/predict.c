@@ -5,8 +5,6 @@
 
 #include <math.h>
 
-static const double ALL_EQUAL = 1e-14; /* variance over squared mean that rounding alone may leave */
-
 struct group_sums {
   int64_t groups;
   double count[MOST_GROUPS], sum[MEANS][MOST_GROUPS];
@@ -36,36 +34,6 @@ static void sum_all(const float *x, int64_t n, struct group_sums *s) {
   }
 }
 
-static double exponential(const struct means *m, double ratio) { return m->of[MEAN] * -log(ratio); }
-
-static double pareto(const struct means *m, double ratio) {
-  const double mean = m->of[MEAN], squared = mean * mean;
-  const double variance = m->count > 1 ? fmax(0.0, m->of[MEAN_SQUARE] - squared) * m->count / (m->count - 1) : 0.0;
-  if (ratio >= 1)
-    return 0;
-  if (variance <= ALL_EQUAL * squared || squared == 0)
-    return mean;
-  const double spread = squared / variance, scale = 0.5 * mean * (spread + 1), kappa = 0.5 * (spread - 1);
-  return fabs(kappa) < 1e-12 ? scale * -log(ratio) : scale * -expm1(kappa * log(ratio)) / kappa;
-}
-
-struct asked {
-  const struct stage_fit *stage;
-  other_fit *other;
-  void *context;
-};
-
-static double threshold_of(const struct asked *asked, const struct means *means) {
-  switch (asked->stage->fit) {
-  case FIT_EXPONENTIAL:
-    return exponential(means, asked->stage->ratio);
-  case FIT_PARETO:
-    return pareto(means, asked->stage->ratio);
-  default:
-    return asked->other(asked->context, asked->stage->number, means);
-  }
-}
-
 /* The means of all groups together; false where they cannot be told from those without one group. */
 static bool mean_of_groups(const struct group_sums *s, int known, struct means *means) {
   *means = (struct means){0, {0, 0, (double)NAN, (double)NAN}};
@@ -86,11 +54,12 @@ static bool mean_of_groups(const struct group_sums *s, int known, struct means *
 }
 
 /* known: how many of the means there are. */
-static bool estimate(const struct group_sums *s, int known, const struct asked *asked, double *value, double *error) {
+static bool estimate(const struct group_sums *s, int known, const struct stage_fit *stage, const struct others *others,
+                     double *value, double *error) {
   struct means means;
   if (!mean_of_groups(s, known, &means))
     return false;
-  *value = threshold_of(asked, &means);
+  *value = threshold_of(stage, others, &means);
   double errors[MOST_GROUPS] = {0}, squares = 0;
   for (int m = 0; m < known; m++) {
     double move[MOST_GROUPS], most = 0;
@@ -102,7 +71,7 @@ static bool estimate(const struct group_sums *s, int known, const struct asked *
       continue;
     struct means moved = means;
     moved.of[m] += most;
-    const double slope = (threshold_of(asked, &moved) - *value) / most;
+    const double slope = (threshold_of(stage, others, &moved) - *value) / most;
     for (int64_t g = 0; g < s->groups; g++)
       errors[g] += slope * move[g];
   }
@@ -127,21 +96,20 @@ static int64_t count_above(const float *x, int64_t n, double threshold) {
 }
 
 bool predict_thresholds(const float *sample, int64_t n, int64_t groups, const struct stage_fit *stages, int count,
-                        double width, int64_t fewest, other_fit *other, void *context, struct predicted *result) {
+                        double width, int64_t fewest, const struct others *others, struct predicted *result) {
   struct group_sums sums = {.groups = groups};
   double squared_error = 0;
   *result = (struct predicted){.threshold = 0};
   if (count < 1 || count > MOST_BRACKETS)
     return false;
   for (int m = 0; m < count; m++) {
-    const struct asked asked = {&stages[m], other, context};
     const bool every = m == 0 && stages[m].fit == FIT_OTHER;
     every ? sum_all(sample, n, &sums) : sum_excesses(sample, n, result->threshold, &sums);
     double step, error, found = 0;
     for (int64_t g = 0; g < groups; g++)
       found += sums.count[g];
-    if (found < (double)fewest || !estimate(&sums, every ? MEANS : MEAN_SQUARE + 1, &asked, &step, &error) ||
-        !(step > 0))
+    if (found < (double)fewest ||
+        !estimate(&sums, every ? MEANS : MEAN_SQUARE + 1, &stages[m], others, &step, &error) || !(step > 0))
       return false;
     result->threshold += step;
     squared_error += error * error;

@@ -3,27 +3,9 @@
 #define SANDTABLE_PREDICT_H
 
 #include "common.h"
+#include "fits.h"
 
 enum { MOST_GROUPS = 256, MOST_BRACKETS = 17 };
-
-enum fit { FIT_OTHER, FIT_EXPONENTIAL, FIT_PARETO, FITS };
-
-/* How many elements, and the means of their |x|, x², ln(|x| + 2.2e-16) and x; over a threshold those of their excesses
- * and of the squares of these, the other two NaN. */
-enum { MEAN, MEAN_SQUARE, MEAN_LOG, MEAN_X, MEANS };
-struct means {
-  double count, of[MEANS];
-};
-
-/* fit: of the threshold that a share `ratio` exceeds; FIT_OTHER asks number `number` of somebody else. */
-struct stage_fit {
-  enum fit fit;
-  double ratio;
-  int number;
-};
-
-/* The threshold, for FIT_OTHER; NaN ends the prediction. */
-typedef double other_fit(void *context, int number, const struct means *means);
 
 struct predicted {
   double threshold, error; /* the last stage's, and its standard error */
@@ -37,6 +19,6 @@ struct predicted {
  * none. Half a bracket is `width` standard errors. False where the sample cannot say: a stage has fewer than `fewest`
  * elements, or cannot be told from the one before, or a sum is not finite. */
 bool predict_thresholds(const float *sample, int64_t n, int64_t groups, const struct stage_fit *stages, int count,
-                        double width, int64_t fewest, other_fit *other, void *context, struct predicted *result);
+                        double width, int64_t fewest, const struct others *others, struct predicted *result);
 
 #endif

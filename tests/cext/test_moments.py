@@ -59,6 +59,40 @@ def test_same_bits_on_every_instruction_set_and_thread_count(n, make):
     assert len(outcomes) == 1
 
 
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+class TestSumsThatAreAskedFor:
+    NAMES = {"sum": cext.SUM_X, "sum_abs": cext.SUM_ABS, "sum_squares": cext.SUM_SQUARES, "sum_log": cext.SUM_LOGS}
+
+    def test_they_are_those_of_the_reference(self, level, length, kinds, make, same):
+        for kind, sums in itertools.product(kinds, range(cext.SUM_ALL)):
+            gradient, x = make(length, kind, seed=1), make(length, kind, seed=2)
+            after, wanted_after = x.copy(), x.copy()
+            got = cext.moments_feedback(gradient, after, 1, sums)
+            wanted = reference.moments_feedback(gradient, wanted_after, 1, sums)
+            assert same(after, wanted_after)
+            assert got[:2] == wanted[:2] == (length, -1)
+            assert close(got.max_abs, wanted.max_abs, 0)
+            plain = cext.moments(after, 1, sums)
+            for name, bit in self.NAMES.items():
+                one, other = getattr(got, name), getattr(wanted, name)
+                scale = 40.0 * max(1, length) if bit == cext.SUM_LOGS else max(abs(other), length * wanted.max_abs)
+                assert close(one, other, 1e5 * scale), (kind, sums, name)  # some are added up in float for a while
+                assert math.isnan(one) or sums & bit
+                assert getattr(plain, name) == one or math.isnan(one)  # what is only read has the same bits
+
+
+def test_sums_that_are_asked_for_have_the_same_bits_everywhere(make):
+    x, gradient, before = make(700_001), make(700_001, seed=1), cext.simd()
+    for sums in (0, cext.SUM_ABS, cext.SUM_X + cext.SUM_SQUARES, cext.SUM_ALL - cext.SUM_X):
+        outcomes = set()
+        for level in cext.capabilities():
+            cext.use(level)
+            for threads in (1, 2, 3):
+                outcomes.add(str(cext.moments_feedback(gradient, x.copy(), threads, sums)))
+        cext.use(before)
+        assert len(outcomes) == 1
+
+
 def test_logarithms_are_those_of_libm(level):
     x = np.array([0, 1, math.e, 1e-30, 3e38, 1e-45, -2], np.float32)
     shifted = (np.abs(x) + np.float32(2.2e-16)).astype(np.float64)

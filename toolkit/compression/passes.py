@@ -127,13 +127,8 @@ class KernelPasses:
         count = self.kernels.threshold_select_feedback(
             gradient.numpy(), _stored(residual), threshold, indices, values, self.threads, self.seed
         )
-        if count > len(indices):  # what found no room is still in the residual, behind all that did
-            behind, more = int(indices[-1]) + 1, self._room(count - len(indices))
-            rest = residual.numpy()[behind:]
-            self.kernels.threshold_select(rest, threshold, *more, self.threads)
-            self.kernels.zero_at(rest, more[0])
-            more[0][:] += behind
-            indices, values = np.concatenate((indices, more[0])), np.concatenate((values, more[1]))
+        if count > len(indices):
+            return self._with_rest(residual, threshold, count, indices, values)
         return self._taken(count, indices, values)
 
     def moments(self, x: torch.Tensor) -> Sums:
@@ -178,6 +173,24 @@ class KernelPasses:
         """Brackets of `width` standard errors around the thresholds of stages, by a sample cut in groups."""
         told: cext.Predicted | None = self.kernels.predict_stages(sample.numpy(), groups, stages, width, fewest)
         return told
+
+    def stages_above(
+        self, gradient: torch.Tensor | None, x: torch.Tensor, stages: Sequence[cext.StageFit], sums: int
+    ) -> tuple[Selection, float, float]:
+        """x += gradient, if there is one; then what lies above the threshold that stages end at, which becomes zero
+        then; the threshold, and the sum of |x|. By one thread: for vectors that caches hold.
+        """
+        indices, values = self._guess(x.numel())
+        added, work = (
+            None if gradient is None else gradient.numpy(),
+            self._space(self.kernels.stages_workspace(x.numel())),
+        )
+        count, threshold, total = self.kernels.select_stages(added, x.numpy(), stages, sums, indices, values, work)
+        if count <= len(indices):
+            return self._taken(count, indices, values), threshold, total
+        if gradient is not None:
+            return self._with_rest(x, threshold, count, indices, values), threshold, total
+        return self.above(x, threshold), threshold, total
 
     def sample(self, gradient: torch.Tensor, residual: torch.Tensor, grains: int, groups: int = 1) -> torch.Tensor:
         """At most `grains` jittered grains of 32 elements of gradient + residual, the same ones in every call, dealt
@@ -258,6 +271,17 @@ class KernelPasses:
 
     def _guess(self, elements: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         return self._room(min(elements, self._expected + self._expected // 4))
+
+    def _with_rest(
+        self, residual: torch.Tensor, threshold: float, count: int, indices: NDArray[Any], values: NDArray[Any]
+    ) -> Selection:
+        """What found no room is still in the residual, behind all that did: the rest of `count` entries."""
+        behind, more = int(indices[-1]) + 1, self._room(count - len(indices))
+        rest = residual.numpy()[behind:]
+        self.kernels.threshold_select(rest, threshold, *more, self.threads)
+        self.kernels.zero_at(rest, more[0])
+        more[0][:] += behind
+        return self._taken(count, np.concatenate((indices, more[0])), np.concatenate((values, more[1])))
 
     def _taken(self, count: int, indices: NDArray[Any], values: NDArray[Any]) -> Selection:
         self._expected = max(256, count)

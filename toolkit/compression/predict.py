@@ -72,14 +72,18 @@ def predict_stages(
     passes: KernelPasses, sample: torch.Tensor, plan: Plan, elements: int, sums: int
 ) -> Prediction | None:
     """Brackets around the stages' thresholds of a vector of `elements`; None where a sample of it cannot say."""
-    stages = [(KERNEL_FITS.get(fit, cext.FIT_OTHER), ratio, _of_means(fit, ratio)) for fit, ratio in plan]
-    told = told_by(passes, sample, stages)
+    told = told_by(passes, sample, stages_of(plan))
     if told is None or not told.brackets[-1][0] > 0.0:
         return None
     brackets, scale = told.brackets, 1.0 / grouped(sample).numel()
     return _prediction(
         brackets[-1][0], told.threshold, told.above * scale, told.inside * scale, elements, brackets[:-1], sums
     )
+
+
+def stages_of(plan: Plan) -> list[cext.StageFit]:
+    """The same for the kernels."""
+    return [(KERNEL_FITS.get(fit, cext.FIT_OTHER), ratio, _of_means(fit, ratio)) for fit, ratio in plan]
 
 
 def _of_means(fit: Fit, ratio: float) -> Callable[[float, float, float, float, float], float]:

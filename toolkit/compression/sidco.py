@@ -15,8 +15,8 @@ import cext
 from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Fit, Sums
-from toolkit.compression.passes import KernelPasses, Prediction
-from toolkit.compression.predict import GRAINS, GROUPS, predict_stages, stage_thresholds
+from toolkit.compression.passes import KernelPasses, Prediction, Selection
+from toolkit.compression.predict import GRAINS, GROUPS, predict_stages, stage_thresholds, stages_of
 from toolkit.compression.stages import StageSearch
 from toolkit.compression.statistical import StatisticalCompressor
 from toolkit.compression.tail import Tail, TailSums
@@ -48,8 +48,31 @@ class Sidco(StatisticalCompressor):
         sample = passes.sample(gradient, residual, GRAINS, GROUPS)
         return predict_stages(passes, sample, self._plan(context.density), self.elements, self.sums)
 
+    def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
+        if self._is_small(vector):
+            return self._choose_in_caches(None, vector, context)
+        return super().select(vector, context)
+
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
+        if self._is_small(residual):
+            return self._choose_in_caches(gradient, residual, context)
+        return super()._select_feedback(gradient, residual, context)
+
+    def _is_small(self, vector: torch.Tensor) -> bool:
+        return not self.predicts() and self.in_kernels(vector)
+
+    def _choose_in_caches(self, gradient: torch.Tensor | None, vector: torch.Tensor, context: Context) -> SparsePayload:
+        """All of it in one call of the kernels, whose stages look at what the ones before let through."""
+        plan, kernels = self._plan(context.density), self._kernels
+        selection, threshold, total = kernels.stages_above(gradient, vector, stages_of(plan), self.sums)
+        estimated = selection[0].numel()
+        if not estimated and total != 0.0:
+            tail = Tail(kernels, vector, gradient is not None)
+            selection = tail.take_topk(wanted_count(self.elements, context.density))
+        return self._sent(selection, estimated, threshold, len(plan), context)
+
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
-        plan, k = self._plan(context.density), wanted_count(self.elements, context.density)
+        plan = self._plan(context.density)
         gather = sums.count >= GATHER_FROM
 
         def moments(number: int, threshold: float) -> TailSums:
@@ -57,15 +80,18 @@ class Sidco(StatisticalCompressor):
                 tail.gather(threshold)  # the second stage's survivors are many: these are only summed up
             return tail.moments(threshold)
 
-        threshold = stage_thresholds(sums, plan, moments) if sums.count else 0.0
-        if sums.sum_abs == 0.0:
-            return self.payload(tail.take(0.0), context.density, threshold=0.0, estimated=0.0, stages=len(plan))
+        threshold = stage_thresholds(sums, plan, moments) if sums.sum_abs != 0.0 else 0.0
         selection = tail.take(threshold) if math.isfinite(threshold) else None
         estimated = 0 if selection is None else selection[0].numel()
-        if selection is None or not estimated:
-            selection = tail.take_topk(k)
-        self._adapt(estimated, k, threshold, context.density)
-        told = {"threshold": threshold, "estimated": estimated / self.elements, "stages": len(plan)}
+        if selection is None or (not estimated and sums.sum_abs != 0.0):
+            selection = tail.take_topk(wanted_count(self.elements, context.density))
+        return self._sent(selection, estimated, threshold, len(plan), context)
+
+    def _sent(
+        self, selection: Selection, estimated: int, threshold: float, stages: int, context: Context
+    ) -> SparsePayload:
+        self._adapt(estimated, wanted_count(self.elements, context.density), threshold, context.density)
+        told = {"threshold": threshold, "estimated": estimated / max(1, self.elements), "stages": stages}
         return self.payload(selection, context.density, **told)
 
     def _stages(self, density: float) -> int:

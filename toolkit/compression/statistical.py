@@ -32,7 +32,7 @@ class StatisticalCompressor(SparseCompressor):
 
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
         passes = self.passes(residual)
-        if isinstance(passes, KernelPasses) and self.elements >= PREDICT_FROM:
+        if isinstance(passes, KernelPasses) and self.predicts():
             prediction = self._predict(passes, gradient, residual, context)
             if prediction is not None:
                 seen = passes.collect_feedback(gradient, residual, prediction)
@@ -43,7 +43,11 @@ class StatisticalCompressor(SparseCompressor):
             return self._choose(Tail(passes, values, True), sums, context)
 
     def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
-        return self.elements >= PREDICT_FROM and self.in_kernels(residual)
+        return self.predicts() and self.in_kernels(residual)
+
+    def predicts(self) -> bool:
+        """Whether the vector is large enough for a prediction to pay."""
+        return self.elements >= PREDICT_FROM
 
     @abstractmethod
     def _predict(

@@ -1,4 +1,4 @@
-"""Predicting the thresholds of stages from a sample, in NumPy; see cext.reference."""
+"""Thresholds of stages that follow one another, and predicting them from a sample, in NumPy; see cext.reference."""
 
 from __future__ import annotations
 
@@ -8,12 +8,70 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cext.moments_type import Predicted, StageFit, short_above
+from cext.moments_type import SUM_ABS, SUM_LOGS, SUM_SQUARES, SUM_X, Predicted, StageFit, short_above
 from cext.places import Vector
 
-MOST_STAGES = 17
+MOST_PREDICTED, MOST_SELECTED = 17, 64  # stages
 
 Groups = NDArray[np.float64]  # a row a group: elements, and sums of |x|, x², ln(|x| + 2.2e-16), x
+
+
+def stages_workspace(n: int) -> int:
+    """Bytes of workspace for select_stages of n elements; the reference needs none."""
+    return 0
+
+
+def select_stages(
+    gradient: Vector | None,
+    x: Vector,
+    stages: Sequence[StageFit],
+    sums: int,
+    indices: Vector,
+    values: Vector,
+    workspace: Vector,
+) -> tuple[int, float, float]:
+    """x += gradient, if there is one; then the entries above the threshold that stages end at (SIDCo, MLSys 2021).
+
+    The first stage is asked with the means of the whole vector that `sums` names, SUM_ABS among them; a later one with
+    those of the excesses over the threshold before, which is rounded to float32. A stage that nothing is left for is
+    none. Returns the count, the threshold and the sum of |x|. Writes at most len(indices) entries, the first in index
+    order, which become 0 in x where there is a gradient. Nothing is selected where the threshold is not finite, as it
+    is where x holds a NaN or an infinity. From 1 to 64 stages; by one thread, for vectors that caches hold.
+    """
+    if not sums & SUM_ABS:
+        raise ValueError("select_stages: sums must have SUM_ABS among them")
+    if not 1 <= len(stages) <= MOST_SELECTED:
+        raise ValueError(f"select_stages: {len(stages)} stages: from 1 to {MOST_SELECTED} are allowed")
+    if gradient is not None:
+        x += gradient
+    magnitudes = np.abs(x).astype(np.float64)
+    left, threshold = magnitudes, 0.0
+    for number, (_, _, of) in enumerate(stages):
+        left = left[left > threshold] if number else left
+        if not len(left):
+            break
+        means = _excess_means(left - threshold) if number else _means(x, magnitudes, sums)
+        threshold = float(np.float32(threshold + of(len(left), *means)))
+        if not math.isfinite(threshold):
+            return 0, threshold, float(magnitudes.sum())
+    chosen = np.flatnonzero(magnitudes > threshold)
+    written = chosen[: len(indices)]
+    indices[: len(written)], values[: len(written)] = written, x[written]
+    if gradient is not None:
+        x[written] = 0
+    return len(chosen), threshold, float(magnitudes.sum())
+
+
+def _means(x: Vector, magnitudes: NDArray[np.float64], sums: int) -> tuple[float, float, float, float]:
+    with np.errstate(invalid="ignore"):
+        logs = np.log(np.abs(x) + np.float32(2.2e-16), dtype=np.float64)
+        asked = (SUM_ABS, magnitudes), (SUM_SQUARES, magnitudes**2), (SUM_LOGS, logs), (SUM_X, x.astype(np.float64))
+        mean, square, log, plain = (float(each.mean()) if sums & bit else math.nan for bit, each in asked)
+    return mean, square, log, plain
+
+
+def _excess_means(excess: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    return float(excess.mean()), float((excess**2).mean()), math.nan, math.nan
 
 
 def predict_stages(
@@ -28,8 +86,8 @@ def predict_stages(
     """
     if not width >= 0:
         raise ValueError("predict_stages: width must be 0 or more")
-    if len(stages) > MOST_STAGES:
-        raise ValueError(f"predict_stages: {len(stages)} stages: at most {MOST_STAGES} are allowed")
+    if len(stages) > MOST_PREDICTED:
+        raise ValueError(f"predict_stages: {len(stages)} stages: at most {MOST_PREDICTED} are allowed")
     each = len(sample) // groups
     parts = np.abs(sample[: each * groups].astype(np.float64)).reshape(groups, each)
     threshold, squared_error = 0.0, 0.0

@@ -1,0 +1,183 @@
+/* cext._kernels: thresholds of stages that follow one another, and what a sample says about them beforehand. */
+#include "arguments.h"
+#include "predict.h"
+#include "stages.h"
+
+#include <math.h>
+
+/* Fits in Python, asked in between: they get the GIL, and the thread gives it back. */
+struct asking {
+  const char *function;
+  PyObject *sequence; /* of our own: what is asked in between may change the caller's list */
+  int count;
+  struct stage_fit stages[MOST_STAGES];
+  PyObject *fits[MOST_STAGES];
+  PyThreadState *released;
+};
+
+static double ask_python(void *context, int number, const struct means *m) {
+  struct asking *asking = context;
+  PyEval_RestoreThread(asking->released);
+  double threshold = (double)NAN;
+  if (!PyErr_Occurred()) {
+    PyObject *answer = PyObject_CallFunction(asking->fits[number], "ddddd", m->count, m->of[MEAN], m->of[MEAN_SQUARE],
+                                             m->of[MEAN_LOG], m->of[MEAN_X]);
+    if (answer && !take_double(asking->function, answer, "a fit's threshold", &threshold))
+      threshold = (double)NAN;
+    Py_XDECREF(answer);
+  }
+  asking->released = PyEval_SaveThread();
+  return threshold;
+}
+
+/* Number `number` of the stages, a tuple (fit, ratio, of). */
+static bool take_stage(struct asking *asking, int number) {
+  PyObject *const object = PyTuple_GET_ITEM(asking->sequence, number);
+  struct stage_fit *const stage = &asking->stages[number];
+  int64_t fit;
+  if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != 3) {
+    PyErr_Format(PyExc_TypeError, "%s: every stage must be a tuple (fit, ratio, of)", asking->function);
+    return false;
+  }
+  if (!take_int(asking->function, PyTuple_GET_ITEM(object, 0), "fit", 0, FITS - 1, &fit) ||
+      !take_double(asking->function, PyTuple_GET_ITEM(object, 1), "ratio", &stage->ratio))
+    return false;
+  if (!(stage->ratio > 0 && stage->ratio <= 1)) {
+    PyErr_Format(PyExc_ValueError, "%s: ratio must be above 0 and at most 1", asking->function);
+    return false;
+  }
+  stage->fit = (enum fit)fit;
+  stage->number = number;
+  asking->fits[number] = PyTuple_GET_ITEM(object, 2);
+  return true;
+}
+
+/* from `least` to `most` stages; what is taken is released by `released` */
+static bool take_stages(struct asking *asking, PyObject *stages, int least, int most) {
+  asking->sequence = PySequence_Tuple(stages);
+  if (asking->sequence == NULL) {
+    if (PyErr_ExceptionMatches(PyExc_TypeError))
+      PyErr_Format(PyExc_TypeError, "%s: stages must be a sequence", asking->function);
+    return false;
+  }
+  const Py_ssize_t count = PyTuple_GET_SIZE(asking->sequence);
+  bool good = count >= least && count <= most;
+  if (!good)
+    PyErr_Format(PyExc_ValueError, "%s: %zd stages: %s %d are allowed", asking->function, count,
+                 count < least ? "at least" : "at most", count < least ? least : most);
+  for (asking->count = 0; good && asking->count < count; asking->count++)
+    good = take_stage(asking, asking->count);
+  if (!good)
+    Py_CLEAR(asking->sequence);
+  return good;
+}
+
+static void let_go(struct asking *asking) { asking->released = PyEval_SaveThread(); }
+
+static void take_back(struct asking *asking) {
+  PyEval_RestoreThread(asking->released);
+  Py_CLEAR(asking->sequence);
+}
+
+static PyObject *build_predicted(const struct predicted *p) {
+  PyObject *brackets = PyTuple_New(p->brackets);
+  for (int m = 0; brackets && m < p->brackets; m++) {
+    PyObject *bracket = Py_BuildValue("dd", p->low[m], p->high[m]);
+    if (bracket)
+      PyTuple_SET_ITEM(brackets, m, bracket);
+    else
+      Py_CLEAR(brackets);
+  }
+  if (brackets == NULL)
+    return NULL;
+  return Py_BuildValue("ddNLL", p->threshold, p->error, brackets, (long long)p->above, (long long)p->inside);
+}
+
+/* sample, groups, stages, width, fewest */
+static PyObject *py_predict_stages(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+  (void)module;
+  struct call call = {.function = "predict_stages"};
+  float *sample;
+  int64_t n, groups, fewest;
+  double width;
+  struct asking asking = {.function = call.function};
+  struct predicted predicted;
+  if (!has_arguments(call.function, count, 5))
+    return NULL;
+  if (!take_vector(&call, args[0], "sample", false, &sample, &n) ||
+      !take_int(call.function, args[1], "groups", 2, MOST_GROUPS, &groups) ||
+      !take_double(call.function, args[3], "width", &width) ||
+      !take_int(call.function, args[4], "fewest", 0, INT32_MAX, &fewest))
+    return finish(&call, NULL);
+  if (!(width >= 0)) {
+    PyErr_SetString(PyExc_ValueError, "predict_stages: width must be 0 or more");
+    return finish(&call, NULL);
+  }
+  if (!take_stages(&asking, args[2], 0, MOST_BRACKETS))
+    return finish(&call, NULL);
+  const struct others others = {ask_python, &asking};
+  let_go(&asking);
+  const bool told =
+      predict_thresholds(sample, n, groups, asking.stages, asking.count, width, fewest, &others, &predicted);
+  take_back(&asking);
+  if (PyErr_Occurred())
+    return finish(&call, NULL);
+  return finish(&call, told ? build_predicted(&predicted) : Py_NewRef(Py_None));
+}
+
+static PyObject *py_stages_workspace(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+  (void)module;
+  int64_t n;
+  if (!has_arguments("stages_workspace", count, 1) || !take_int("stages_workspace", args[0], "n", 0, INT32_MAX, &n))
+    return NULL;
+  return PyLong_FromLongLong(stages_workspace_bytes(n));
+}
+
+/* The vectors, and the gradient or None. */
+static bool take_added(struct call *call, PyObject *gradient, PyObject *x, float **added, float **vector, int64_t *n) {
+  int64_t gradient_n;
+  *added = NULL;
+  return take_vector(call, x, "x", gradient != Py_None, vector, n) &&
+         (gradient == Py_None || (take_vector(call, gradient, "gradient", false, added, &gradient_n) &&
+                                  same_length(call->function, "gradient", gradient_n, "x", *n)));
+}
+
+/* gradient or None, x, stages, sums, indices, values, workspace */
+static PyObject *py_select_stages(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+  (void)module;
+  struct call call = {.function = "select_stages"};
+  struct asking asking = {.function = call.function};
+  float *gradient, *x;
+  int64_t n, sums, bytes;
+  struct payload out;
+  void *workspace;
+  if (!has_arguments(call.function, count, 7))
+    return NULL;
+  if (!take_added(&call, args[0], args[1], &gradient, &x, &n) ||
+      !take_int(call.function, args[3], "sums", 0, SUM_ALL, &sums) ||
+      !take_entries(&call, args[4], args[5], true, &out.indices, &out.values, &out.capacity) ||
+      !take_array(&call, args[6], "workspace", BYTES, true, &workspace, &bytes))
+    return finish(&call, NULL);
+  if (!(sums & SUM_ABS))
+    PyErr_Format(PyExc_ValueError, "%s: sums must have SUM_ABS among them", call.function);
+  else if (bytes < stages_workspace_bytes(n))
+    PyErr_Format(PyExc_ValueError, "%s: workspace has room for %lld, needed are %lld", call.function, (long long)bytes,
+                 (long long)stages_workspace_bytes(n));
+  if (PyErr_Occurred() || !take_stages(&asking, args[2], 1, MOST_STAGES))
+    return finish(&call, NULL);
+  const struct others others = {ask_python, &asking};
+  let_go(&asking);
+  const struct staged found =
+      select_stages(gradient, x, n, asking.stages, asking.count, (int)sums, &others, &out, workspace);
+  take_back(&asking);
+  if (PyErr_Occurred())
+    return finish(&call, NULL);
+  return finish(&call, Py_BuildValue("Ldd", (long long)found.count, found.threshold, found.sum_abs));
+}
+
+PyMethodDef stages_methods[] = {
+    {"predict_stages", (PyCFunction)(void (*)(void))py_predict_stages, METH_FASTCALL, NULL},
+    {"stages_workspace", (PyCFunction)(void (*)(void))py_stages_workspace, METH_FASTCALL, NULL},
+    {"select_stages", (PyCFunction)(void (*)(void))py_select_stages, METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
