@@ -200,9 +200,9 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = m
     return count, total, squares
 
 
-def count_above(x: Vector, threshold: float) -> int:
-    """Elements with |x| > threshold, NaN among them, by one thread: of a sample."""
-    count: int = _kernels.count_above(x, threshold)
+def count_above(x: Vector, threshold: float, threads: int = 1) -> int:
+    """Elements with |x| > threshold, NaN among them."""
+    count: int = _kernels.count_above(x, threshold, threads)
     return count
 
 

@@ -167,7 +167,7 @@ def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = m
     return len(excess), _sum(excess), _sum(excess * excess)
 
 
-def count_above(x: Vector, threshold: float) -> int:
+def count_above(x: Vector, threshold: float, threads: int = 1) -> int:
     """Elements with |x| > threshold (compared in double); NaN is above every threshold."""
     return int(np.count_nonzero(_above(x, threshold)))
 

@@ -173,10 +173,19 @@ static int64_t pack_between(const float *x, int64_t n, int32_t low, int32_t high
 }
 
 static int64_t count_above(const float *x, int64_t n, int32_t key) {
+  ivec above[PARTS];
+  UNROLL for (int part = 0; part < PARTS; part++) above[part] = i_zero();
   int64_t i = 0, count = 0;
-  for (; i + VEC <= n; i += VEC) {
+  for (; i + LANES <= n; i += LANES) {
     __builtin_prefetch(x + i + AHEAD);
-    count += __builtin_popcount(v_greater(v_load(x + i), key));
+    UNROLL for (int part = 0; part < PARTS; part++) above[part] =
+        i_count_above(above[part], v_load(x + i + part * VEC), key);
+  }
+  for (int part = 0; part < PARTS; part++) {
+    int32_t counts[VEC];
+    i_store(counts, above[part]);
+    for (int l = 0; l < VEC; l++)
+      count += counts[l];
   }
   for (; i < n; i++)
     count += key_of(x[i]) > key;

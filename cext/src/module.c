@@ -220,14 +220,16 @@ METHOD(tail_moments) {
 
 /* x, threshold */
 METHOD(count_above) {
-  OPEN(count_above, 2);
+  OPEN(count_above, 3);
   float *x;
   int64_t n, above;
   double threshold;
-  if (!take_vector(&call, args[0], "x", false, &x, &n) || !take_threshold(call.function, args[1], &threshold))
+  int threads;
+  if (!take_vector(&call, args[0], "x", false, &x, &n) || !take_threshold(call.function, args[1], &threshold) ||
+      !take_threads(call.function, args[2], &threads))
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  above = active_kernels()->count_above(x, n, threshold_key(threshold));
+  above = count_above(x, n, threshold_key(threshold), threads);
   Py_END_ALLOW_THREADS;
   return finish(&call, PyLong_FromLongLong(above));
 }

@@ -44,6 +44,9 @@ void group_tails(const float *x, int64_t n, int64_t groups, double threshold, st
  * method that looks at each element once. */
 double max_abs(const float *x, int64_t n, int threads);
 
+/* How many keys lie above `key`. */
+int64_t count_above(const float *x, int64_t n, int32_t key, int threads);
+
 /* residual += gradient: the floor of every method with error feedback. */
 void add_vectors(const float *gradient, float *residual, int64_t n, int threads);
 

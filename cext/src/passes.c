@@ -1,4 +1,4 @@
-/* The plain passes: reading, and adding. Every other kernel is measured against these two. */
+/* The plain passes: reading, adding, counting. Every other kernel is measured against the first two. */
 #include "moments.h"
 #include "parallel.h"
 
@@ -10,7 +10,9 @@ struct job {
   float *x;
   int64_t n;
   struct tasks chunks;
+  int32_t key;
   _Atomic int32_t max_key;
+  _Atomic int64_t above;
 };
 
 static void max_worker(void *context) {
@@ -45,4 +47,19 @@ void add_vectors(const float *gradient, float *residual, int64_t n, int threads)
   struct job job = {.kernels = active_kernels(), .gradient = gradient, .x = residual, .n = n};
   job.chunks.count = (n + CHUNK - 1) / CHUNK;
   run_workers(add_worker, &job, useful_threads(n, CHUNK, threads));
+}
+
+static void count_worker(void *context) {
+  struct job *job = context;
+  int64_t mine = 0;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
+    mine += job->kernels->count_above(job->x + c * CHUNK, min64(CHUNK, job->n - c * CHUNK), job->key);
+  atomic_fetch_add(&job->above, mine);
+}
+
+int64_t count_above(const float *x, int64_t n, int32_t key, int threads) {
+  struct job job = {.kernels = active_kernels(), .x = (float *)(uintptr_t)x, .n = n, .key = key};
+  job.chunks.count = (n + CHUNK - 1) / CHUNK;
+  run_workers(count_worker, &job, useful_threads(n, CHUNK, threads));
+  return job.above;
 }

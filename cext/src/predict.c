@@ -91,8 +91,8 @@ static double short_above(double number) {
   return (double)above;
 }
 
-static int64_t count_above(const float *x, int64_t n, double threshold) {
-  return active_kernels()->count_above(x, n, threshold_key(threshold));
+static int64_t count_in(const float *x, int64_t n, double threshold) {
+  return count_above(x, n, threshold_key(threshold), 1);
 }
 
 bool predict_thresholds(const float *sample, int64_t n, int64_t groups, const struct stage_fit *stages, int count,
@@ -123,7 +123,7 @@ bool predict_thresholds(const float *sample, int64_t n, int64_t groups, const st
   }
   result->error = sqrt(squared_error);
   for (int m = 0; m < count - 1; m++)
-    result->inside += count_above(sample, n, result->low[m]) - count_above(sample, n, result->high[m]);
-  result->above = count_above(sample, n, result->low[count - 1]);
+    result->inside += count_in(sample, n, result->low[m]) - count_in(sample, n, result->high[m]);
+  result->above = count_in(sample, n, result->low[count - 1]);
   return true;
 }

@@ -45,6 +45,11 @@ class TestMoments:
                 assert close(got[2], wanted[2], abs(wanted[2]))
             assert cext.count_above(x, threshold) == reference.count_above(x, threshold) == wanted[0]
 
+    def test_counts_are_the_same_in_parts(self, level, make):
+        x = make(2_000_003, "heavy")
+        for threads in (1, 2, 3):
+            assert cext.count_above(x, 1.5, threads) == np.count_nonzero(np.abs(x) > 1.5)
+
 
 @pytest.mark.parametrize("n", [5, 33, 20_011, 700_001, 1_500_003])
 def test_same_bits_on_every_instruction_set_and_thread_count(n, make):

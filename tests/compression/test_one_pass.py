@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import cext
-from toolkit.compression import Compressor, Context, SparsePayload, create, predict, sidco, statistical, thresholdv
+from toolkit.compression import Compressor, Context, SparsePayload, create, predict, sidco
 from toolkit.compression.passes import KernelPasses, Prediction
 from toolkit.compression.rooms import Rooms, standing_zeros
 from toolkit.experiment import CompressionSection
+from toolkit.registry import COMPRESSORS, resolve
 
 N = 60_000
 DATA = {
@@ -41,8 +42,8 @@ def make(name: str, **keys: object) -> Compressor:
 
 
 def predict_from(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
-    monkeypatch.setattr(statistical, "PREDICT_FROM", elements)
-    monkeypatch.setattr(thresholdv, "PREDICT_FROM", elements)
+    for name in NAMES:
+        monkeypatch.setattr(resolve(COMPRESSORS[name].target), "predict_from", elements)
 
 
 def bits(x: torch.Tensor) -> bytes:
@@ -178,6 +179,14 @@ def test_standing_buffers_begin_at_a_cache_line(elements: int, kind: torch.dtype
     assert buffer.dtype == kind
     assert not buffer.any()
     assert elements == 0 or buffer.data_ptr() % 64 == 0
+
+
+def test_requests_of_the_same_sizes_get_the_same_memory_in_any_order() -> None:
+    rooms = Rooms(np.float32)
+    places = {size: rooms.array(size).ctypes.data for size in (70_000, 300, 9000, 1_000_000)}
+    assert len(set(places.values())) == 4
+    for size in (9000, 1_000_000, 300, 70_000, 300):
+        assert rooms.array(size).ctypes.data == places[size]
 
 
 def test_room_is_taken_again() -> None:

@@ -221,3 +221,23 @@ def test_samples_are_parts_of_the_vector(n: int, size: int, seed: int) -> None:
     assert float(drawn.max()) <= n
     assert nth_largest(KernelPasses(1), values, 1) == float(drawn.max())
     assert nth_largest(KernelPasses(1), values, 10**6) == float(drawn.min())
+
+
+@pytest.mark.parametrize(
+    ("name", "memory"), [("redsync", "_last_largest"), ("gaussiank", "_last_lowest")], ids=["redsync", "gaussiank"]
+)
+@pytest.mark.parametrize("value", [1e-3, 0.4, 1.0, 7.0])
+def test_what_only_saves_passes_changes_nothing(name: str, memory: str, value: float) -> None:
+    for elements in (3000, 60_000, 900_000):
+        gradient = sample("student", n=elements)
+        plain, odd = make(name, elements), make(name, elements)
+        residuals = torch.zeros(elements), torch.zeros(elements)
+        for step in range(3):
+            setattr(odd, memory, value)
+            one, other = (
+                compressor.select_feedback(gradient, residual, Context("bucket", step, 0.01))
+                for compressor, residual in zip((plain, odd), residuals, strict=True)
+            )
+            assert torch.equal(one.indices, other.indices)
+            assert torch.equal(one.values, other.values)
+            assert torch.equal(*residuals)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.compression import Context, create, statistical
+from toolkit.compression import Context, create
 from toolkit.compression import residual as residual_rooms
 from toolkit.compression.passes import KernelPasses
 from toolkit.compression.residual import KINDS, add_at, opened, store
 from toolkit.experiment import CompressionSection
+from toolkit.registry import COMPRESSORS, resolve
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -77,7 +78,7 @@ def test_working_in_place_sends_and_leaves_what_opening_does(
     """As long as predictions hold. Where one misses (RedSync looks below the k-th, a NaN asks for the exact top-k,
     short vectors give DGC too small a sample) they part; then neither loses anything.
     """
-    monkeypatch.setattr(statistical, "PREDICT_FROM", 1)
+    monkeypatch.setattr(resolve(COMPRESSORS[name].target), "predict_from", 1, raising=False)
     missed: list[bool] = []
     for pass_name in ("above", "topk", "tail_moments"):
         monkeypatch.setattr(KernelPasses, pass_name, watched(getattr(KernelPasses, pass_name), missed))

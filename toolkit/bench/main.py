@@ -26,14 +26,14 @@ from toolkit.bench.goals import (
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import VALIDATED, Sides
 from toolkit.bench.stored import stored_rates, stored_table
-from toolkit.compression import statistical, thresholdv
+from toolkit.compression.thresholdv import ThresholdV16
 from toolkit.gradients import methods
 from toolkit.gradients.microbench import parse_densities, parse_sizes
 from toolkit.gradients.timing import Times
 from toolkit.registry import COMPRESSORS
 from toolkit.runfolder import environment
 
-PREDICTED = max(statistical.PREDICT_FROM, thresholdv.PREDICT_FROM)  # elements from which every compressor predicts
+PREDICTED = ThresholdV16.predict_from  # elements from which every compressor predicts
 SLOW = ("torch", "np.")  # peers that take seconds: fewer rounds
 
 

@@ -25,13 +25,16 @@ class DGC(ThresholdCompressor):
     warmup_epochs; they serve every compressor.
     """
 
+    sums = 0
+    predict_from = 200_000  # little to predict
+
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
         """The very threshold: the sample needs no statistics of the whole vector."""
         sample = strided_sample(passes, residual, self._size(context), self.seed(context), gradient)
         threshold = nth_largest(passes, sample, math.ceil(sample.numel() * context.density))
-        return prediction(passes, sample, threshold, threshold, self.elements, sums=0)
+        return prediction(passes, sample, threshold, threshold, self.elements, sums=self.sums)
 
     def _size(self, context: Context) -> int:
         return min(self.elements, math.ceil(max(SAMPLE * self.elements, 2.0 / context.density)))

@@ -16,11 +16,11 @@ from toolkit.compression.passes import KernelPasses, Prediction, Selection
 from toolkit.compression.predict import GRAINS, GROUPS, WIDTH, prediction, told_by
 from toolkit.compression.statistical import ThresholdCompressor
 from toolkit.compression.tail import Tail
+from toolkit.experiment import CompressionSection
 
 ROUNDS = 3
 FEW, MANY = 2.0 / 3.0, 4.0 / 3.0
 MOST_AROUND = 0.05  # half a bracket, as a share of the threshold, at most: thresholds tried lie a third apart
-SUMS = cext.SUM_X + cext.SUM_SQUARES
 
 
 class GaussianK(ThresholdCompressor):
@@ -29,6 +29,12 @@ class GaussianK(ThresholdCompressor):
     After the third the count may still lie outside the bounds, far outside on data that are not normal.
     """
 
+    sums = cext.SUM_X + cext.SUM_SQUARES
+
+    def __init__(self, section: CompressionSection, elements: int) -> None:
+        super().__init__(section, elements)
+        self._last_lowest = 1.0  # of the thresholds tried, as a share of the first: only saves passes
+
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
@@ -36,7 +42,8 @@ class GaussianK(ThresholdCompressor):
         may fall on either side of it.
         """
         sample = passes.sample(gradient, residual, GRAINS, GROUPS)
-        sums, wanted = passes.moments(sample), sample.numel() * context.density
+        sums, wanted = passes.moments(sample, self.sums), sample.numel() * context.density
+        first = _first(sums.count, sums.sum, sums.sum_squares, context.density)
 
         @functools.cache
         def above(threshold: float) -> int:
@@ -47,14 +54,14 @@ class GaussianK(ThresholdCompressor):
                 found = above(threshold)
                 return max(0.0, found + deviations * math.sqrt(found + 1.0))
 
-            return [threshold for threshold, _ in _tried(sums, context.density, wanted, count)]
+            return [threshold for threshold, _ in _tried(first, wanted, count)]
 
         searches = [search(deviations) for deviations in (-3.0, 0.0, 3.0)]
         around = self._scatter(passes, sample, context.density)
         low, last = (1.0 - around) * min(tried[-1] for tried in searches), searches[1][-1]
         others = sorted({threshold for tried in searches for threshold in tried if threshold < low})
         brackets = [((1.0 - around) * threshold, (1.0 + around) * threshold) for threshold in others]
-        return prediction(passes, sample, low, max(low, last), self.elements, brackets, SUMS)
+        return prediction(passes, sample, low, max(low, last), self.elements, brackets, self.sums)
 
     def _scatter(self, passes: KernelPasses, sample: torch.Tensor, density: float) -> float:
         """Half a bracket, as a share of a threshold: all of them are multiples of the first."""
@@ -66,13 +73,16 @@ class GaussianK(ThresholdCompressor):
         return MOST_AROUND if told is None else min(MOST_AROUND, WIDTH * told.error / told.threshold)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
-        tried = _tried(sums, context.density, k, tail.count)
+        first = _first(sums.count, sums.sum, sums.sum_squares, context.density)
+        if not tail.knows(first * self._last_lowest):
+            tail.gather(first * self._last_lowest)
+        tried = _tried(first, k, tail.count)
+        self._last_lowest = min(threshold for threshold, _ in tried) / first if 0.0 < first < math.inf else 1.0
         return tail.take(tried[-1][0]), tried[-1][0], tried[0][1]
 
 
-def _tried(sums: Sums, density: float, k: float, count: Callable[[float], float]) -> list[tuple[float, float]]:
-    """Each threshold of the search, and how many entries lie above it."""
-    threshold = _first(sums.count, sums.sum, sums.sum_squares, density)
+def _tried(threshold: float, k: float, count: Callable[[float], float]) -> list[tuple[float, float]]:
+    """Each threshold of the search, from the first on, and how many entries lie above it."""
     if not math.isfinite(threshold):
         return [(math.inf, 0)]
     tried = [(threshold, count(threshold))]

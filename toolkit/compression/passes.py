@@ -64,15 +64,16 @@ class Collection:
 
 class Passes(Protocol):
     """x is float32 (n,), a residual may be bfloat16 for KernelPasses. `_feedback` passes first do residual += gradient,
-    and zero in the residual what they take.
+    and zero in the residual what they take. sums: at least those are made, cext.SUM_ABS and so on.
     """
 
     def topk(self, x: torch.Tensor, k: int) -> Selection: ...
     def topk_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, k: int) -> Selection: ...
     def above(self, x: torch.Tensor, threshold: float) -> Selection: ...
     def above_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, threshold: float) -> Selection: ...
-    def moments(self, x: torch.Tensor) -> Sums: ...
-    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> Sums: ...
+    def moments(self, x: torch.Tensor, sums: int = ...) -> Sums: ...
+    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, sums: int = ...) -> Sums: ...
+    def count_above(self, x: torch.Tensor, threshold: float) -> int: ...
     def tail_moments(self, x: torch.Tensor, threshold: float, limit: float = ...) -> tuple[int, float, float]: ...
     def largest(self, x: torch.Tensor) -> float: ...
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None: ...
@@ -131,14 +132,14 @@ class KernelPasses:
             return self._with_rest(residual, threshold, count, indices, values)
         return self._taken(count, indices, values)
 
-    def moments(self, x: torch.Tensor) -> Sums:
-        """Count, sums of |x|, x² and ln(|x| + 2.2e-16) in float64."""
-        sums: Sums = self.kernels.moments(x.numpy(), self.threads)
-        return sums
+    def moments(self, x: torch.Tensor, sums: int = cext.SUM_ALL) -> Sums:
+        """Count, largest |x|, sums of x, |x|, x² and ln(|x| + 2.2e-16) in float64; NaN where they are not asked for."""
+        found: Sums = self.kernels.moments(x.numpy(), self.threads, sums)
+        return found
 
-    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> Sums:
-        sums: Sums = self.kernels.moments_feedback(gradient.numpy(), residual.numpy(), self.threads)
-        return sums
+    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, sums: int = cext.SUM_ALL) -> Sums:
+        found: Sums = self.kernels.moments_feedback(gradient.numpy(), residual.numpy(), self.threads, sums)
+        return found
 
     def tail_moments(self, x: torch.Tensor, threshold: float, limit: float = math.inf) -> tuple[int, float, float]:
         """Count, sum and sum of squares of |x| − threshold where |x| > threshold, up to a limit."""
@@ -146,8 +147,8 @@ class KernelPasses:
         return count, total, squares
 
     def count_above(self, x: torch.Tensor, threshold: float) -> int:
-        """Entries with |x| > threshold, of a sample."""
-        count: int = self.kernels.count_above(x.numpy(), threshold)
+        """Entries with |x| > threshold."""
+        count: int = self.kernels.count_above(x.numpy(), threshold, self.threads)
         return count
 
     def largest(self, x: torch.Tensor) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+import cext
 from toolkit.compression.fits import LOG_EPSILON
 
 Selection = tuple[torch.Tensor, torch.Tensor]
@@ -48,7 +49,7 @@ class TorchPasses:
         residual.add_(gradient)
         return self._remove(residual, self.above(residual, threshold))
 
-    def moments(self, x: torch.Tensor) -> TorchSums:
+    def moments(self, x: torch.Tensor, sums: int = cext.SUM_ALL) -> TorchSums:
         magnitudes = x.abs().double()
         return TorchSums(
             count=x.numel(),
@@ -60,7 +61,7 @@ class TorchPasses:
             max_abs=float(magnitudes.max()) if x.numel() else 0.0,
         )
 
-    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> TorchSums:
+    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, sums: int = cext.SUM_ALL) -> TorchSums:
         residual.add_(gradient)
         return self.moments(residual)
 
@@ -69,6 +70,9 @@ class TorchPasses:
         excess = excess[~(excess <= 0)]
         excess = excess if math.isinf(limit) else excess[excess <= limit - threshold]
         return excess.numel(), float(excess.sum()), float(excess.square().sum())
+
+    def count_above(self, x: torch.Tensor, threshold: float) -> int:
+        return int(torch.count_nonzero(~(x.abs() <= threshold)))
 
     def largest(self, x: torch.Tensor) -> float:
         return float(x.abs().max()) if x.numel() else 0.0

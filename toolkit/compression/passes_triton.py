@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import cext
 from toolkit.compression import kernels_triton as kernels
 from toolkit.compression.passes_torch import Selection, TorchPasses, TorchSums
 
@@ -53,10 +54,10 @@ class TritonPasses(TorchPasses):
         places, values = candidates
         return self._take(values, _cut(values, threshold_key(threshold)), places=places, residual=residual)
 
-    def moments(self, x: torch.Tensor) -> TorchSums:
+    def moments(self, x: torch.Tensor, sums: int = cext.SUM_ALL) -> TorchSums:
         return self._moments(None, x)
 
-    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor) -> TorchSums:
+    def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, sums: int = cext.SUM_ALL) -> TorchSums:
         return self._moments(gradient, residual)
 
     def tail_moments(self, x: torch.Tensor, threshold: float, limit: float = math.inf) -> tuple[int, float, float]:
@@ -70,6 +71,9 @@ class TritonPasses(TorchPasses):
         self._launch(kernels.add_up_tail, x, len(sums), x.numel(), high, low, *keys, sums)
         count, total, squares = sums.cpu().sum(0).tolist()
         return int(count), total, squares
+
+    def count_above(self, x: torch.Tensor, threshold: float) -> int:
+        return self.tail_moments(x, threshold)[0]
 
     def _moments(self, gradient: torch.Tensor | None, x: torch.Tensor) -> TorchSums:
         if not x.numel():

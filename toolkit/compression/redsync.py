@@ -18,6 +18,7 @@ from toolkit.experiment import CompressionSection
 
 ROUNDS = 40
 SAMPLE = 8192
+SAMPLE_FROM = 50_000  # elements; below, gathering all that exceeds the mean costs less than a sample
 TRIM_STEP = 0.2
 
 
@@ -28,6 +29,8 @@ class RedSync(ThresholdCompressor):
     that does not end, since many entries tie, takes the k largest exactly. The first passes would look at nearly the
     whole vector again and again: a sample says how far down candidates are wanted, and they are gathered once.
     """
+
+    sums = cext.SUM_ABS
 
     def __init__(self, section: CompressionSection, elements: int) -> None:
         super().__init__(section, elements)
@@ -41,10 +44,10 @@ class RedSync(ThresholdCompressor):
         """
         k = wanted_count(self.elements, context.density)
         sample = passes.sample(gradient, residual, GRAINS)
-        found = predict_count(passes, sample, self.elements, 2.0 * k, 1.4 * k, cext.SUM_ABS)
+        found = predict_count(passes, sample, self.elements, 2.0 * k, 1.4 * k, self.sums)
         if found is None or not 0.0 < self._last_largest < math.inf:
             return found
-        sums, wanted = passes.moments(sample), k / self.elements * sample.numel()
+        sums, wanted = passes.moments(sample, self.sums), k / self.elements * sample.numel()
         low, high = sums.sum_abs / sums.count, self._last_largest
         for _ in range(ROUNDS):
             threshold = 0.5 * (low + high)
@@ -57,7 +60,7 @@ class RedSync(ThresholdCompressor):
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
         self._last_largest = largest
-        _prime(tail, k, self.seed(context))
+        _prime(tail, k, mean, self.seed(context))
         enough = (tail.floor >= mean and tail.candidates[0].numel() >= k) or tail.count(mean) >= k
         low, high = (mean, largest) if enough else (0.0, mean)
         estimated = 0
@@ -80,18 +83,19 @@ class RedSyncTrimmed(ThresholdCompressor):
     """
 
     exact_count = True
+    sums = cext.SUM_ABS
 
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
         k = wanted_count(self.elements, context.density)
         sample = passes.sample(gradient, residual, GRAINS)
-        found = predict_count(passes, sample, self.elements, k, k, cext.SUM_ABS)
+        found = predict_count(passes, sample, self.elements, k, k, self.sums)
         return None if found is None else replace(found, zero_above=math.inf)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         mean, largest = sums.sum_abs / sums.count, sums.max_abs
-        _prime(tail, k, self.seed(context))
+        _prime(tail, k, mean, self.seed(context))
         ratio, threshold, estimated = 1.0 - TRIM_STEP, 0.0, 0
         while ratio > 1e-9:
             threshold = mean + ratio * (largest - mean)
@@ -104,8 +108,12 @@ class RedSyncTrimmed(ThresholdCompressor):
         return tail.take_topk(k), 0.0, estimated
 
 
-def _prime(tail: Tail, k: int, seed: int) -> None:
-    """Candidates down to about the 3k-th largest, guessed from a sample; lower thresholds gather again."""
-    if not math.isfinite(tail.floor):
+def _prime(tail: Tail, k: int, mean: float, seed: int) -> None:
+    """Candidates down to about the 3k-th largest, guessed from a sample, of few elements down to the mean; lower
+    thresholds gather again.
+    """
+    if not math.isfinite(tail.floor) and tail.vector.numel() < SAMPLE_FROM:
+        tail.gather(mean)
+    elif not math.isfinite(tail.floor):
         sample = strided_sample(tail.passes, tail.vector, SAMPLE, seed)
         tail.gather(nth_largest(tail.passes, sample, round(3.0 * k / tail.vector.numel() * sample.numel()) + 4))

@@ -5,6 +5,7 @@ Fresh memory costs a page fault every 4 KiB, and streaming through such pages ab
 
 from __future__ import annotations
 
+import bisect
 import sys
 from typing import Any
 
@@ -27,28 +28,32 @@ class Rooms:
 
     def __init__(self, kind: type[np.int32] | type[np.float32]) -> None:
         self.kind = kind
-        self._buffers: list[NDArray[Any]] = []
+        self._buffers: list[NDArray[Any]] = []  # the smallest first
         self._last_used: list[int] = []
         self._calls = 0
 
     def array(self, count: int) -> NDArray[Any]:
         """(count,) with undefined content."""
         self._calls += 1
-        idle = [number for number in range(len(self._buffers)) if self._idle(number)]
-        fitting = [number for number in idle if count <= len(self._buffers[number]) <= 4 * count + SLACK]
-        if fitting:
-            number = min(fitting, key=lambda each: len(self._buffers[each]))
-            self._last_used[number] = self._calls
-            return self._buffers[number][:count]
-        self._let_go(idle)
+        for number in range(len(self._buffers)):
+            buffer = self._buffers[number]
+            size = buffer.shape[0]
+            if size > 4 * count + SLACK:
+                break
+            if size >= count and sys.getrefcount(buffer) <= 3:  # as in _idle, and this loop's
+                self._last_used[number] = self._calls
+                return buffer[:count]
+        self._let_go()
         fresh = np.empty(count + count // 8 + SLACK, self.kind)
         if len(self._buffers) < MOST:
-            self._buffers.append(fresh)
-            self._last_used.append(self._calls)
+            place = bisect.bisect([len(buffer) for buffer in self._buffers], len(fresh))
+            self._buffers.insert(place, fresh)
+            self._last_used.insert(place, self._calls)
         return fresh[:count]
 
-    def _let_go(self, idle: list[int]) -> None:
+    def _let_go(self) -> None:
         """Of the idle buffers those that nobody has asked for in a while, and one more where there is no room."""
+        idle = [number for number in range(len(self._buffers)) if self._idle(number)]
         for number in reversed(idle):
             if self._calls - self._last_used[number] > FORGOTTEN:
                 self._remove(number)

@@ -36,7 +36,7 @@ class Sidco(StatisticalCompressor):
 
     first: Fit
     later: Fit
-    sums: int  # that the fits need
+    predict_from = 1_200_000
 
     def __init__(self, section: CompressionSection, elements: int) -> None:
         super().__init__(section, elements)

@@ -16,8 +16,6 @@ from toolkit.compression.residual import opened
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.compression.tail import Tail
 
-PREDICT_FROM = 500_000  # elements; below, further passes over what caches hold cost less than a prediction
-
 
 class StatisticalCompressor(SparseCompressor):
     """A compressor that first gathers the moments of |g + r|, in the pass that adds g to r, and then chooses.
@@ -26,9 +24,12 @@ class StatisticalCompressor(SparseCompressor):
     sample predicts them. A prediction that misses costs the passes it was to save; it never changes what is sent.
     """
 
+    sums: int  # that it chooses by, beside the largest magnitude: cext.SUM_ABS and so on
+    predict_from = 800_000  # elements; below, further passes over what caches hold cost less than a prediction
+
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         passes = self.passes(vector)
-        return self._choose(Tail(passes, vector), passes.moments(vector), context)
+        return self._choose(Tail(passes, vector), passes.moments(vector, self.sums), context)
 
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
         passes = self.passes(residual)
@@ -39,7 +40,7 @@ class StatisticalCompressor(SparseCompressor):
                 return self._choose(Tail(passes, residual, True, seen), seen.moments, context)
         with opened(residual, context, COMPRESS) as values:
             assert values is not None
-            sums = passes.moments_feedback(gradient, values)
+            sums = passes.moments_feedback(gradient, values, self.sums)
             return self._choose(Tail(passes, values, True), sums, context)
 
     def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
@@ -47,7 +48,7 @@ class StatisticalCompressor(SparseCompressor):
 
     def predicts(self) -> bool:
         """Whether the vector is large enough for a prediction to pay."""
-        return self.elements >= PREDICT_FROM
+        return self.elements >= self.predict_from
 
     @abstractmethod
     def _predict(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +24,9 @@ class TailSums(NamedTuple):
         return TailSums(self.count, self.sum + self.count * by, squares)
 
 
+NOTHING: Selection = (torch.empty(0, dtype=torch.int32), torch.empty(0))
+
+
 class Tail:
     """The large entries of a vector. Candidates above a floor answer every question about higher thresholds; a lower
     one is answered by what a pass has noted in a bracket around it, or by another pass over the vector.
@@ -43,7 +45,7 @@ class Tail:
         self.seen = seen
         self._vector = vector
         self._wide: torch.Tensor | None = vector if vector.dtype == torch.float32 else None
-        self.candidates: Selection = seen.candidates if seen else (vector[:0].int(), vector[:0].float())
+        self.candidates: Selection = seen.candidates if seen else NOTHING
         self.floor = seen.floor if seen else math.inf
         self._zeroed_above = seen.zeroed_above if seen else math.inf
 
@@ -63,24 +65,34 @@ class Tail:
 
     def gather(self, threshold: float) -> None:
         """Take candidates down to `threshold`, if they do not reach so far yet."""
-        threshold = float(np.float32(threshold))
+        self._gather(_single(threshold))
+
+    def _gather(self, threshold: float) -> None:
         if threshold < self.floor:
             self.candidates = self.passes.above(self.vector, threshold)
             self.floor = threshold
 
     def knows(self, threshold: float) -> bool:
         """Whether sums above `threshold` need no pass over the vector."""
-        return float(np.float32(threshold)) >= self.floor or self._bracket(float(np.float32(threshold))) is not None
+        threshold = _single(threshold)
+        return threshold >= self.floor or self._bracket(threshold) is not None
 
     def count(self, threshold: float) -> int:
         """Entries with |x| > threshold."""
-        if not self.knows(threshold):
-            self.gather(threshold)
-        return self.moments(threshold).count
+        threshold = _single(threshold)
+        if threshold < self.floor:
+            if self._bracket(threshold) is not None:
+                return self._moments(threshold).count
+            self._gather(threshold)
+        if threshold == self.floor:
+            return self.candidates[0].numel()
+        return self.passes.count_above(self.candidates[1], threshold)
 
     def moments(self, threshold: float) -> TailSums:
         """Sums over |x| > threshold; gathers no candidates."""
-        threshold = float(np.float32(threshold))
+        return self._moments(_single(threshold))
+
+    def _moments(self, threshold: float) -> TailSums:
         if threshold >= self.floor:
             return TailSums(*self.passes.tail_moments(self.candidates[1], threshold))
         number = self._bracket(threshold)
@@ -98,8 +110,8 @@ class Tail:
 
     def take(self, threshold: float) -> Selection:
         """The entries with |x| > threshold, ascending. The last question to this tail."""
-        self.gather(threshold)
-        threshold = float(np.float32(threshold))
+        threshold = _single(threshold)
+        self._gather(threshold)
         if threshold == self.floor and self._zeroed_above == threshold:
             taken = self.candidates
         elif self.removing:
@@ -111,7 +123,8 @@ class Tail:
 
     def take_largest(self, k: int, threshold: float) -> Selection:
         """The k largest of those above `threshold`, of which there must be as many; ties by the lowest index."""
-        self.gather(threshold)
+        threshold = _single(threshold)
+        self._gather(threshold)
         indices, values = self._above(threshold)
         places, chosen = self.passes.topk(values, k)
         return self._remove((entries_at(indices, places), chosen))
@@ -121,7 +134,6 @@ class Tail:
         return self._remove(self.passes.topk(self.vector, k))
 
     def _above(self, threshold: float) -> Selection:
-        threshold = float(np.float32(threshold))
         if threshold == self.floor:
             return self.candidates
         places, values = self.passes.above(self.candidates[1], threshold)
@@ -134,15 +146,20 @@ class Tail:
         return taken
 
 
+def _single(threshold: float) -> float:
+    """Rounded to float32, as the kernels compare."""
+    return float(np.float32(threshold))
+
+
 def strided_sample(
     passes: Passes, vector: torch.Tensor, size: int, seed: int, gradient: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """About `size` values of `vector`, or of gradient + vector, float32, evenly strided from a start drawn from `seed`;
+    """About `size` values of `vector`, or of gradient + vector, float32, evenly strided from a start that `seed` says;
     at least one of n >= 1.
     """
     size = max(1, size)
     stride = max(1, vector.numel() // size)
-    start = random.Random(seed).randrange(stride)  # NumPy's takes a tenth of a millisecond to be made
+    start = seed % stride  # seeds are mixed already
     if isinstance(passes, KernelPasses):
         return passes.sample_strided(gradient, vector, start, stride, size)
     taken = vector[start::stride][:size]
@@ -151,4 +168,5 @@ def strided_sample(
 
 def nth_largest(passes: Passes, values: torch.Tensor, n: int) -> float:
     """The n-th largest magnitude, n from 1 on; clipped to the smallest."""
-    return float(passes.topk(values, min(max(1, n), values.numel()))[1].abs().min())
+    largest = passes.topk(values, min(max(1, n), values.numel()))[1]
+    return float(np.abs(largest.numpy()).min() if largest.is_cpu else largest.abs().min())

@@ -28,7 +28,6 @@ from toolkit.experiment import CompressionSection
 DOWN, STEP = 0.99, 0.01
 MUCH = 1.25
 BLOCK = 16
-PREDICT_FROM = 8_000_000  # elements; below, scanning all blocks costs less than a sample that names a few
 GOLDEN = 0.6180339887498949  # starts of consecutive scans lie far apart and cover the vector evenly
 
 
@@ -116,6 +115,8 @@ class ThresholdV16(_Controlled):
     Blocks with NaN or infinity score highest and are carried whole; they leave the threshold alone.
     """
 
+    predict_from = 8_000_000  # elements; below, scanning all blocks costs less than a sample that names a few
+
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         threshold = self.threshold
         scores = block_scores(vector)
@@ -139,7 +140,7 @@ class ThresholdV16(_Controlled):
         """residual += gradient; then the blocks that the scan needs, by what a sample says, with their scores."""
         wanted, blocks = self._wanted(context), self._count()
         low, room = -1.0, blocks
-        if self.elements >= PREDICT_FROM and 4 * wanted < blocks:
+        if self.elements >= self.predict_from and 4 * wanted < blocks:
             low, share = self._low(passes, passes.sample(gradient, residual, 2 * GRAINS), wanted)
             room = min(blocks, int(1.5 * share * blocks) + blocks // 256)
         count, found = passes.blocks_above(gradient, residual, low, room)
