@@ -296,9 +296,11 @@ def select_blocks(
     return count
 
 
-def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1) -> int:
-    """Moves whole blocks of 16 out of residual, leaving zeros; returns the number of entries."""
-    count: int = _kernels.take_blocks(residual, blocks, indices, values, threads)
+def take_blocks(
+    residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1, zero: bool = True
+) -> int:
+    """Whole blocks of 16 of residual, which become 0 there unless `zero` is false; returns the number of entries."""
+    count: int = _kernels.take_blocks(residual, blocks, indices, values, threads, zero)
     return count
 
 

@@ -314,15 +314,18 @@ def select_blocks(
     return len(chosen)
 
 
-def take_blocks(residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1) -> int:
-    """Moves the listed blocks (int32, strictly ascending) out of residual, which becomes 0 there.
+def take_blocks(
+    residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1, zero: bool = True
+) -> int:
+    """The listed blocks (int32, strictly ascending) of residual, which becomes 0 there, unless `zero` is false.
 
     indices, values receive every element of them, in order: 16 a block, fewer for the last. Returns their number.
     """
     every = (blocks.astype(np.int64)[:, None] * 16 + np.arange(16)).ravel()
     every = every[every < len(residual)]
     _write(residual, every, indices[: len(every)], values[: len(every)])
-    residual[every] = 0
+    if zero:
+        residual[every] = 0
     return len(every)
 
 

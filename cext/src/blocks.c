@@ -44,6 +44,7 @@ struct taking {
   int32_t *indices;
   const struct entries *blocks;
   int64_t n;
+  bool zero;
   struct tasks chunks;
 };
 
@@ -59,14 +60,16 @@ static void take_worker(void *context) {
       for (int64_t l = 0; l < length; l++)
         job->indices[i * LANES + l] = (int32_t)(start + l);
       memcpy(job->values + i * LANES, job->residual + start, (size_t)length * sizeof *job->values);
-      memset(job->residual + start, 0, (size_t)length * sizeof *job->residual);
+      if (job->zero)
+        memset(job->residual + start, 0, (size_t)length * sizeof *job->residual);
     }
   }
 }
 
-int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, int32_t *indices, float *values,
-                    int threads) {
-  struct taking job = {.residual = residual, .values = values, .indices = indices, .blocks = blocks, .n = n};
+int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, bool zero, int32_t *indices,
+                    float *values, int threads) {
+  struct taking job = {
+      .residual = residual, .values = values, .indices = indices, .blocks = blocks, .n = n, .zero = zero};
   job.chunks.count = (blocks->count + TAKEN - 1) / TAKEN;
   run_workers(take_worker, &job, useful_threads(blocks->count, TAKEN, threads));
   if (blocks->count == 0)

@@ -17,9 +17,9 @@ int64_t select_blocks(const float *gradient, float *x, int64_t n, int32_t key, c
 int64_t pack_blocks(const struct kernels *kernels, const struct selection *selection, int64_t at, int64_t end,
                     struct packing *packing);
 
-/* Moves the listed blocks out of residual: all their elements, in order; zero is left. Returns the entries: 16 a block,
- * fewer for the last of the vector. Needs room for that many and indices below blocks_of(n). */
-int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, int32_t *indices, float *values,
-                    int threads);
+/* The listed blocks of residual: all their elements, in order; with `zero` they become 0 there. Returns the entries: 16
+ * a block, fewer for the last of the vector. Needs room for that many and indices below blocks_of(n). */
+int64_t take_blocks(float *residual, int64_t n, const struct entries *blocks, bool zero, int32_t *indices,
+                    float *values, int threads);
 
 #endif

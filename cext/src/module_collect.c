@@ -229,16 +229,18 @@ METHOD(select_blocks) {
   return finish(&call, PyLong_FromLongLong(count_found));
 }
 
+/* residual, blocks, indices, values, threads, zero */
 METHOD(take_blocks) {
-  OPEN(take_blocks, 5);
+  OPEN(take_blocks, 6);
   int threads;
   float *residual;
   void *list;
-  int64_t n, taken = 0;
+  int64_t n, zero, taken = 0;
   bool ascending;
   struct payload out;
   struct entries blocks = {.values = NULL};
-  if (!take_vector(&call, args[0], "residual", true, &residual, &n) ||
+  if (!take_int(call.function, args[5], "zero", 0, 1, &zero) ||
+      !take_vector(&call, args[0], "residual", zero, &residual, &n) ||
       !take_array(&call, args[1], "blocks", INT32, false, &list, &blocks.count) ||
       !take_entries(&call, args[2], args[3], true, &out.indices, &out.values, &out.capacity) ||
       !take_threads(call.function, args[4], &threads))
@@ -254,7 +256,7 @@ METHOD(take_blocks) {
   if (PyErr_Occurred())
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  taken = take_blocks(residual, n, &blocks, out.indices, out.values, threads);
+  taken = take_blocks(residual, n, &blocks, zero, out.indices, out.values, threads);
   Py_END_ALLOW_THREADS;
   return finish(&call, PyLong_FromLongLong(taken));
 }

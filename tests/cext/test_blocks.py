@@ -63,6 +63,19 @@ def test_taken_blocks_conserve(level, n, make, room, same):
         assert np.array_equal(got, wanted)
 
 
+def test_blocks_that_are_only_read_stay(level, make, room):
+    x, blocks = make(1000), np.array([0, 7, 62], np.int32)
+    before = x.copy()
+    x.setflags(write=False)
+    for module in (cext, reference):
+        indices, values = room(48)
+        assert module.take_blocks(x, blocks, indices, values, zero=False) == 40
+        assert np.array_equal(indices[:40], [*range(16), *range(112, 128), *range(992, 1000)])
+        assert np.array_equal(values[:40], before[indices[:40]])
+    with pytest.raises(TypeError, match="residual must be a writable"):
+        cext.take_blocks(x, blocks, *room(48))
+
+
 def test_threads_take_the_same_blocks(level, make, room, same):
     n = 700_003
     blocks = np.arange(1, -(-n // 16), 2, dtype=np.int32)

@@ -245,10 +245,10 @@ class KernelPasses:
         count: int = self.kernels.select_blocks(added, x.numpy(), low, blocks, scores, self.threads)
         return count, _tensors(blocks[:count], scores[:count])
 
-    def take_blocks(self, residual: torch.Tensor, blocks: torch.Tensor) -> Selection:
-        """All entries of the listed blocks of 16 (int32, ascending), which become zero in the residual."""
+    def take_blocks(self, x: torch.Tensor, blocks: torch.Tensor, zero: bool = True) -> Selection:
+        """All entries of the listed blocks of 16 (int32, ascending), which become zero in x if `zero`."""
         indices, values = self._room(16 * blocks.numel())
-        count = self.kernels.take_blocks(residual.numpy(), blocks.numpy(), indices, values, self.threads)
+        count = self.kernels.take_blocks(x.numpy(), blocks.numpy(), indices, values, self.threads, zero)
         return _tensors(indices[:count], values[:count])
 
     def settle(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float) -> Selection:

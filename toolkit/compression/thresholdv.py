@@ -118,10 +118,14 @@ class ThresholdV16(_Controlled):
     predict_from = 8_000_000  # elements; below, scanning all blocks costs less than a sample that names a few
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
-        threshold = self.threshold
+        threshold, passes = self.threshold, self.passes(vector)
+        if isinstance(passes, KernelPasses):
+            scored = passes.blocks_above(None, vector, -1.0, self._count())[1]
+            taken = passes.take_blocks(vector, self._choose(passes, scored, context), zero=False)
+            return self.payload(taken, context.density, threshold=threshold)
         scores = block_scores(vector)
         every = torch.arange(scores.numel(), dtype=torch.int32, device=vector.device)
-        chosen = self._choose(self.passes(vector), (every, scores), context)
+        chosen = self._choose(passes, (every, scores), context)
         places = (chosen.long()[:, None] * BLOCK + torch.arange(BLOCK, device=vector.device)).flatten()
         places = places[places < self.elements]
         return self.payload((places.int(), vector[places]), context.density, threshold=threshold)
