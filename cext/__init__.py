@@ -50,10 +50,12 @@ from cext.moments_type import (
     short_above,
 )
 
+DRAW_BLOCK = 65536  # elements of which select_drawn draws a subset by itself
 LEVELS = ("serial", "avx2", "avx512")
 Vector = NDArray[Any]
 
 __all__ = [
+    "DRAW_BLOCK",
     "FIT_EXPONENTIAL",
     "FIT_OTHER",
     "FIT_PARETO",
@@ -88,6 +90,7 @@ __all__ = [
     "sample_strided",
     "scatter_add",
     "select_blocks",
+    "select_drawn",
     "select_stages",
     "settle",
     "short_above",
@@ -302,6 +305,20 @@ def take_blocks(
     """Whole blocks of 16 of residual, which become 0 there unless `zero` is false; returns the number of entries."""
     count: int = _kernels.take_blocks(residual, blocks, indices, values, threads, zero)
     return count
+
+
+def select_drawn(
+    gradient: Vector | None,
+    x: Vector | None,
+    n: int,
+    ends: Vector,
+    seed: int,
+    indices: Vector,
+    values: Vector,
+    threads: int = 1,
+) -> None:
+    """x += gradient, if there is one; then entries at places that are drawn, so many a block of DRAW_BLOCK elements."""
+    _kernels.select_drawn(gradient, x, n, ends, seed, indices, values, threads)
 
 
 def round_bf16(x: Vector, residual: Vector, threads: int = 1, seed: int = 0) -> None:

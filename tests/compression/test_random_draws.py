@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,33 +12,55 @@ from hypothesis import strategies as st
 
 from toolkit.compression import Context, SparsePayload, create
 from toolkit.compression.base import run_alone
-from toolkit.compression.randomk import SharedPayload, draw_subset
+from toolkit.compression.randomk import SharedPayload, block_counts
 from toolkit.experiment import CompressionSection
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.integers(0, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), st.integers(0, 1000))
-def test_exactly_k_distinct_ascending_places(sizes: tuple[int, int], seed: int) -> None:
+@given(
+    st.integers(1, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
+    st.integers(1, 100),
+    st.integers(0, 2**64 - 1),
+)
+def test_blocks_share_k_among_them(sizes: tuple[int, int], block: int, seed: int) -> None:
     n, k = sizes
-    drawn = draw_subset(np.random.default_rng(seed), n, k)
-    assert drawn.dtype == np.int32
-    assert drawn.size == k
-    assert (np.diff(drawn) > 0).all()
-    assert k == 0 or (drawn[0] >= 0 and drawn[-1] < n)
+    counts = block_counts(n, k, seed, block)
+    lengths = np.minimum(block, n - block * np.arange(-(-n // block)))
+    assert counts.dtype == np.int64
+    assert counts.sum() == k
+    assert (counts >= 0).all()
+    assert (counts <= lengths).all()
 
 
-@pytest.mark.parametrize(("n", "k"), [(5, 2), (6, 3), (5, 4)])
-def test_all_subsets_are_equally_likely(n: int, k: int) -> None:
-    generator = np.random.default_rng(7)
-    counts: dict[tuple[int, ...], int] = {}
-    for _ in range(6000):
-        subset = tuple(draw_subset(generator, n, k).tolist())
-        counts[subset] = counts.get(subset, 0) + 1
-    subsets = {(5, 2): 10, (6, 3): 20, (5, 4): 5}[n, k]
-    expected = 6000 / subsets
-    assert len(counts) == subsets
-    chi_squared = sum((count - expected) ** 2 / expected for count in counts.values())
-    assert chi_squared < subsets + 4 * np.sqrt(2 * subsets)
+@pytest.mark.parametrize(("n", "k", "block"), [(10, 5, 4), (9, 3, 3), (12, 10, 5)])
+def test_how_many_lie_in_each_block_is_as_of_a_uniform_subset(n: int, k: int, block: int) -> None:
+    lengths = np.minimum(block, n - block * np.arange(-(-n // block)))
+    seen: dict[tuple[int, ...], int] = {}
+    for seed in range(6000):
+        counts = tuple(block_counts(n, k, seed, block).tolist())
+        seen[counts] = seen.get(counts, 0) + 1
+    law = {counts: math.prod(map(math.comb, lengths, counts)) / math.comb(n, k) for counts in seen}
+    assert sum(law.values()) > 0.995
+    squared = sum((seen[each] - 6000 * law[each]) ** 2 / (6000 * law[each]) for each in seen)
+    assert squared < len(seen) + 4 * math.sqrt(2 * len(seen))
+
+
+@pytest.mark.parametrize("compressor", ["randomk", "randomk-independent"])
+def test_exactly_k_are_sent_and_the_kernels_draw_what_torch_operations_do(compressor: str) -> None:
+    for elements, density in ((1, 0.5), (1000, 1.0), (70_000, 0.7), (200_000, 0.01)):
+        made = create(CompressionSection(name=compressor), elements)
+        gradient, residual = torch.randn(2, elements, generator=torch.Generator().manual_seed(3))
+        context, before = Context("bucket0", 4, density), gradient + residual
+        payload = made.select_feedback(gradient, residual, context)
+        again = made.select(before[::1], context)
+        strided = made.select(torch.stack((before, before), 1)[:, 0], context)  # no kernel reads this
+        assert isinstance(payload, SparsePayload)
+        assert payload.indices.numel() == max(1, int(elements * density))
+        assert torch.equal(residual + payload.dense(), before)
+        for other in (again, strided):
+            assert isinstance(other, SparsePayload)
+            assert torch.equal(other.indices, payload.indices)
+            assert torch.equal(other.values, payload.values)
 
 
 def places(

@@ -193,6 +193,17 @@ class KernelPasses:
             return self._with_rest(x, threshold, count, indices, values), threshold, total
         return self.above(x, threshold), threshold, total
 
+    def drawn(
+        self, gradient: torch.Tensor | None, x: torch.Tensor | None, elements: int, ends: NDArray[np.int64], seed: int
+    ) -> Selection:
+        """x += gradient, if there is one; then what lies at places that a seed draws, which becomes zero then: of each
+        block of cext.DRAW_BLOCK elements as many as `ends` goes up. Without x zeros.
+        """
+        indices, values = self._room(int(ends[-1]))
+        added, vector = None if gradient is None else gradient.numpy(), None if x is None else x.numpy()
+        self.kernels.select_drawn(added, vector, elements, ends, seed, indices, values, self.threads)
+        return _tensors(indices, values)
+
     def sample(self, gradient: torch.Tensor, residual: torch.Tensor, grains: int, groups: int = 1) -> torch.Tensor:
         """At most `grains` jittered grains of 32 elements of gradient + residual, the same ones in every call, dealt
         out to groups that lie behind each other.
