@@ -30,8 +30,6 @@ except ImportError as missing:
         f"cext is not compiled ({missing}): run `pip install -e . --no-build-isolation` in the clone"
     ) from missing
 
-from typing import Any
-
 from cext.moments_type import (
     FIT_EXPONENTIAL,
     FIT_OTHER,
@@ -49,10 +47,9 @@ from cext.moments_type import (
     asked_tails,
     short_above,
 )
+from cext.places import DRAW_BLOCK, Vector
 
-DRAW_BLOCK = 65536  # elements of which select_drawn draws a subset by itself
 LEVELS = ("serial", "avx2", "avx512")
-Vector = NDArray[Any]
 
 __all__ = [
     "DRAW_BLOCK",

@@ -112,6 +112,14 @@ def thresholdv16_feedback(b: Bench) -> int:
     return int(module.take_blocks(b.residual, chosen, *b.payload(), b.threads))
 
 
+def random_feedback(b: Bench) -> int:
+    """k places, drawn of each block in proportion."""
+    ends = np.minimum(np.arange(1, -(-len(b.x) // cext.DRAW_BLOCK) + 1) * cext.DRAW_BLOCK, len(b.x)) * b.k // len(b.x)
+    indices, values = (room[: b.k] for room in b.payload())
+    b.module.select_drawn(b.gradient, b.residual, len(b.x), ends, 7, indices, values, b.threads)
+    return b.k
+
+
 def _stages(density: float) -> list[float]:
     return [0.25] + [(density / 0.25) ** (1 / (STAGES - 1))] * (STAGES - 1)
 
@@ -178,6 +186,7 @@ METHODS = (
     Method("SIDCo-E, 3 stages, + feedback", sidco_e_feedback, add, _goals(1.4, 1.25, 1.2)),
     Method("thresholdv16 + feedback", thresholdv16_feedback, add, _goals(1.15, 1.1, 1.0)),
     Method("moments + feedback", moments_feedback, add, {}),
+    Method("random-k + feedback", random_feedback, add, {}),
 )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[Any]
+DRAW_BLOCK = 65536  # elements of which select_drawn draws a subset by itself; one number of 64 bits holds four places
 
 
 def check_places(indices: Vector, n: int) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cext.places import Vector
+from cext.places import DRAW_BLOCK, Vector
 
-DRAW_BLOCK = 65536  # elements a block: one random number of 64 bits holds four places
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
 Bits = NDArray[np.uint64]

@@ -35,8 +35,8 @@ def select_stages(
     The first stage is asked with the means of the whole vector that `sums` names, SUM_ABS among them; a later one with
     those of the excesses over the threshold before, which is rounded to float32. A stage that nothing is left for is
     none. Returns the count, the threshold and the sum of |x|. Writes at most len(indices) entries, the first in index
-    order, which become 0 in x where there is a gradient. Nothing is selected where the threshold is not finite, as it
-    is where x holds a NaN or an infinity. From 1 to 64 stages; by one thread, for vectors that caches hold.
+    order, which become 0 in x where there is a gradient. Nothing is selected where the threshold is not finite: a
+    NaN or an infinity in x makes the means so. From 1 to 64 stages; by one thread, for vectors that caches hold.
     """
     if not sums & SUM_ABS:
         raise ValueError("select_stages: sums must have SUM_ABS among them")
@@ -51,7 +51,8 @@ def select_stages(
         if not len(left):
             break
         means = _excess_means(left - threshold) if number else _means(x, magnitudes, sums)
-        threshold = float(np.float32(threshold + of(len(left), *means)))
+        with np.errstate(over="ignore"):
+            threshold = float(np.float32(threshold + of(len(left), *means)))
         if not math.isfinite(threshold):
             return 0, threshold, float(magnitudes.sum())
     chosen = np.flatnonzero(magnitudes > threshold)

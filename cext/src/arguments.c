@@ -89,6 +89,14 @@ static bool has_two_bytes(PyObject *object) {
   return two;
 }
 
+bool take_optional_vector(struct call *call, PyObject *object, const char *name, bool writable, const char *as,
+                          int64_t n, float **data) {
+  int64_t count;
+  *data = NULL;
+  return object == Py_None ||
+         (take_vector(call, object, name, writable, data, &count) && same_length(call->function, name, count, as, n));
+}
+
 bool take_either(struct call *call, PyObject *object, const char *name, bool writable, float **data, struct bf16 *bf16,
                  int64_t *n) {
   void *start;

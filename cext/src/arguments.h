@@ -32,6 +32,10 @@ bool take_array(struct call *call, PyObject *object, const char *name, enum kind
 /* The same for float32 vectors that are indexed with int32. */
 bool take_vector(struct call *call, PyObject *object, const char *name, bool writable, float **data, int64_t *n);
 
+/* The same, or None: then *data is NULL; else it has as many elements as `as` names. */
+bool take_optional_vector(struct call *call, PyObject *object, const char *name, bool writable, const char *as,
+                          int64_t n, float **data);
+
 /* A vector of float32, or, as uint16, of bfloat16: then *data is NULL, and bf16->values is not. */
 bool take_either(struct call *call, PyObject *object, const char *name, bool writable, float **data, struct bf16 *bf16,
                  int64_t *n);

@@ -29,7 +29,7 @@ struct others {
   void *context;
 };
 
-/* NaN or infinity where means are. */
+/* The formulas of toolkit/compression/fits.py. */
 double threshold_of(const struct stage_fit *stage, const struct others *others, const struct means *means);
 
 #endif

@@ -218,7 +218,7 @@ METHOD(tail_moments) {
   return finish(&call, Py_BuildValue("Ldd", (long long)t.count, t.sum, t.sum_squares));
 }
 
-/* x, threshold */
+/* x, threshold, threads */
 METHOD(count_above) {
   OPEN(count_above, 3);
   float *x;

@@ -25,17 +25,11 @@ static bool take_key(const char *function, PyObject *object, const char *name, i
   return true;
 }
 
-static bool take_optional_gradient(struct call *call, PyObject *object, int64_t n, float **gradient) {
-  int64_t gradient_n;
-  *gradient = NULL;
-  return object == Py_None || (take_vector(call, object, "gradient", false, gradient, &gradient_n) &&
-                               same_length(call->function, "gradient", gradient_n, "x", n));
-}
-
 /* gradient or None, and x of either kind */
 static bool take_sampled(struct call *call, PyObject *const *args, struct sampled *of, struct bf16 *bf16, int64_t *n) {
   float *gradient, *x;
-  if (!take_either(call, args[1], "x", false, &x, bf16, n) || !take_optional_gradient(call, args[0], *n, &gradient))
+  if (!take_either(call, args[1], "x", false, &x, bf16, n) ||
+      !take_optional_vector(call, args[0], "gradient", false, "x", *n, &gradient))
     return false;
   *of = (struct sampled){.gradient = gradient, .x = x, .bf16 = bf16->values ? bf16 : NULL};
   return true;
@@ -219,7 +213,8 @@ METHOD(select_blocks) {
   int threads;
   struct payload out;
   if (!take_vector(&call, args[1], "x", args[0] != Py_None, &x, &n) ||
-      !take_optional_gradient(&call, args[0], n, &gradient) || !take_key(call.function, args[2], "low", &low) ||
+      !take_optional_vector(&call, args[0], "gradient", false, "x", n, &gradient) ||
+      !take_key(call.function, args[2], "low", &low) ||
       !take_entries(&call, args[3], args[4], true, &out.indices, &out.values, &out.capacity) ||
       !take_threads(call.function, args[5], &threads))
     return finish(&call, NULL);

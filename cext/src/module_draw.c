@@ -2,13 +2,6 @@
 #include "arguments.h"
 #include "draw.h"
 
-static bool take_optional(struct call *call, PyObject *object, const char *name, bool writable, int64_t n, float **x) {
-  int64_t count;
-  *x = NULL;
-  return object == Py_None ||
-         (take_vector(call, object, name, writable, x, &count) && same_length(call->function, name, count, "n", n));
-}
-
 /* What the blocks give must ascend, fit in them, and be the whole list. */
 static bool take_ends(struct call *call, PyObject *object, int64_t n, int64_t capacity, const int64_t **ends) {
   void *data;
@@ -39,12 +32,13 @@ static PyObject *py_select_drawn(PyObject *module, PyObject *const *args, Py_ssi
   if (!has_arguments(call.function, count, 8) || !take_int(call.function, args[2], "n", 0, INT32_MAX, &n))
     return NULL;
   const bool feedback = args[0] != Py_None;
-  if (!take_optional(&call, args[1], "x", feedback, n, &x) ||
-      !take_optional(&call, args[0], "gradient", false, n, &gradient) ||
+  const uint64_t seed = PyLong_AsUnsignedLongLongMask(args[4]); /* before the ends are looked at: it may run Python */
+  if (PyErr_Occurred() || !take_threads(call.function, args[7], &threads) ||
+      !take_optional_vector(&call, args[1], "x", feedback, "n", n, &x) ||
+      !take_optional_vector(&call, args[0], "gradient", false, "n", n, &gradient) ||
       !take_entries(&call, args[5], args[6], true, &out.indices, &out.values, &out.capacity) ||
-      !take_ends(&call, args[3], n, out.capacity, &ends) || !take_threads(call.function, args[7], &threads))
+      !take_ends(&call, args[3], n, out.capacity, &ends))
     return finish(&call, NULL);
-  const uint64_t seed = PyLong_AsUnsignedLongLongMask(args[4]);
   if (feedback && !x)
     PyErr_Format(PyExc_ValueError, "%s: a gradient needs an x to be added to", call.function);
   if (PyErr_Occurred())

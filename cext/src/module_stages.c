@@ -133,15 +133,6 @@ static PyObject *py_stages_workspace(PyObject *module, PyObject *const *args, Py
   return PyLong_FromLongLong(stages_workspace_bytes(n));
 }
 
-/* The vectors, and the gradient or None. */
-static bool take_added(struct call *call, PyObject *gradient, PyObject *x, float **added, float **vector, int64_t *n) {
-  int64_t gradient_n;
-  *added = NULL;
-  return take_vector(call, x, "x", gradient != Py_None, vector, n) &&
-         (gradient == Py_None || (take_vector(call, gradient, "gradient", false, added, &gradient_n) &&
-                                  same_length(call->function, "gradient", gradient_n, "x", *n)));
-}
-
 /* gradient or None, x, stages, sums, indices, values, workspace */
 static PyObject *py_select_stages(PyObject *module, PyObject *const *args, Py_ssize_t count) {
   (void)module;
@@ -153,7 +144,8 @@ static PyObject *py_select_stages(PyObject *module, PyObject *const *args, Py_ss
   void *workspace;
   if (!has_arguments(call.function, count, 7))
     return NULL;
-  if (!take_added(&call, args[0], args[1], &gradient, &x, &n) ||
+  if (!take_vector(&call, args[1], "x", args[0] != Py_None, &x, &n) ||
+      !take_optional_vector(&call, args[0], "gradient", false, "x", n, &gradient) ||
       !take_int(call.function, args[3], "sums", 0, SUM_ALL, &sums) ||
       !take_entries(&call, args[4], args[5], true, &out.indices, &out.values, &out.capacity) ||
       !take_array(&call, args[6], "workspace", BYTES, true, &workspace, &bytes))
@@ -170,6 +162,8 @@ static PyObject *py_select_stages(PyObject *module, PyObject *const *args, Py_ss
   const struct staged found =
       select_stages(gradient, x, n, asking.stages, asking.count, (int)sums, &others, &out, workspace);
   take_back(&asking);
+  if (found.count < 0 && !PyErr_Occurred())
+    PyErr_Format(PyExc_ValueError, "%s: the workspace was written to by a fit", call.function);
   if (PyErr_Occurred())
     return finish(&call, NULL);
   return finish(&call, Py_BuildValue("Ldd", (long long)found.count, found.threshold, found.sum_abs));

@@ -113,6 +113,8 @@ struct moments compute_moments(const float *gradient, float *x, int64_t n, int s
   run_workers(moments_worker, &job, useful_threads(n, 2 * TILE, threads));
   for (int64_t c = 0; c < job.chunks.count; c++)
     add_moments(&total, &job.moments[c]);
+  if (isinf(total.sums.sum_abs) && total.max_key < KEY_INFINITY) /* a few are added up in float, where they overflow */
+    return compute_moments(NULL, x, n, SUM_ALL, threads);
   return finish_moments(&total);
 }
 

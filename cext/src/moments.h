@@ -28,8 +28,8 @@ struct moments finish_moments(const struct moments_total *total);
 void add_tail(struct tail_sums *total, const struct tail_lanes *lanes);
 
 /* gradient NULL: x is only read; else x += gradient first. A NaN makes every sum and the maximum NaN. The result is
- * the same, bit for bit, for any number of threads and any instruction set. With a gradient only the sums that are
- * asked for (SUM_ABS …) are true, and the count of non-zeros if these are all. */
+ * the same, bit for bit, for any number of threads and any instruction set. Only the sums that are asked for
+ * (SUM_ABS …) are true, and the count of non-zeros if these are all. */
 struct moments compute_moments(const float *gradient, float *x, int64_t n, int sums, int threads);
 
 /* Sums of |x| - threshold over |x| > threshold with keys up to `limit`; a NaN, where it is within the limit, counts and

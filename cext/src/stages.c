@@ -58,8 +58,10 @@ static int64_t keep_above(const float *x, int64_t n, const struct payload *kept,
 }
 
 static double next_threshold(double threshold, double step) {
-  const double sum = threshold + step;
-  return sum <= FLT_MAX ? (double)(float)sum : sum;
+  const double sum = threshold + step, rounds_up = 0x1.ffffffp127; /* half a step beyond the largest float */
+  if (sum > FLT_MAX)
+    return sum < rounds_up ? FLT_MAX : INFINITY;
+  return (double)(float)sum;
 }
 
 struct staged select_stages(const float *gradient, float *x, int64_t n, const struct stage_fit *stages, int count,
@@ -85,6 +87,10 @@ struct staged select_stages(const float *gradient, float *x, int64_t n, const st
   }
   struct selection last = plain_selection(NULL, x, n, threshold_key(result.threshold));
   last.zero = gradient != NULL;
+  if (packed && !active_kernels()->within(kept[0].indices, left, n)) { /* others had the workspace in between */
+    result.count = -1;
+    return result;
+  }
   if (packed) {
     kept[0].capacity = last.n = last.cut = left;
     last.from = kept;

@@ -9,7 +9,7 @@
 enum { MOST_STAGES = 64 };
 
 struct staged {
-  int64_t count;    /* above the last threshold */
+  int64_t count;    /* above the last threshold; -1: the workspace was written to while others were asked */
   double threshold; /* NaN or infinite: nothing is selected */
   double sum_abs;   /* of the whole vector; NaN if it holds one */
 };

@@ -100,6 +100,19 @@ def test_blocks_draw_apart() -> None:
     assert shared == pytest.approx(6000 * 6000 / B, rel=0.2)
 
 
+def test_a_seed_that_changes_the_ends_is_looked_at_first() -> None:
+    ends = np.array([2, 4], np.int64)
+
+    class Seed:
+        def __index__(self) -> int:
+            ends[0] = 10**9
+            return 7
+
+    n, (indices, values) = B + 100, (np.empty(4, np.int32), np.empty(4, np.float32))
+    with pytest.raises(ValueError, match="ends must ascend"):
+        cext.select_drawn(None, None, n, ends, Seed(), indices, values)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -98,6 +98,14 @@ def test_sums_that_are_asked_for_have_the_same_bits_everywhere(make):
         assert len(outcomes) == 1
 
 
+@pytest.mark.parametrize("n", [64, 20_000])
+def test_sums_that_leave_float32_are_right_all_the_same(level, n):
+    x = np.full(n, np.float32(-3e38))
+    for got in (cext.moments(x, 1, cext.SUM_ABS), cext.moments_feedback(np.zeros_like(x), x, 1, cext.SUM_ABS)):
+        assert got.sum_abs == pytest.approx(n * 3e38, rel=1e-6)
+        assert math.isnan(got.sum)
+
+
 def test_logarithms_are_those_of_libm(level):
     x = np.array([0, 1, math.e, 1e-30, 3e38, 1e-45, -2], np.float32)
     shifted = (np.abs(x) + np.float32(2.2e-16)).astype(np.float64)

@@ -158,6 +158,27 @@ def test_a_fit_may_change_the_list_that_it_is_called_from() -> None:
     assert call(stages)[:2] == (4000, 1.5)
 
 
+def test_a_fit_that_writes_into_the_workspace_is_refused() -> None:
+    n = 4000
+    work = np.empty(cext.stages_workspace(n), np.uint8)
+    x, out = np.arange(n, dtype=np.float32), (np.empty(n, np.int32), np.empty(n, np.float32))
+
+    def spoils(count: float, *_: float) -> float:
+        if count < n:
+            work[:] = 0x7F
+        return 100.0
+
+    with pytest.raises(ValueError, match="the workspace was written to by a fit"):
+        cext.select_stages(np.ones(n, np.float32), x, [(cext.FIT_OTHER, 0.1, spoils)] * 2, cext.SUM_ABS, *out, work)
+    assert np.array_equal(x, np.arange(1, n + 1, dtype=np.float32))
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+def test_a_threshold_beyond_the_floats_is_infinite(module: Any) -> None:
+    x = np.full(100, np.float32(1e38))
+    assert run(module, None, x, "exponential", 0.001, 100)[0][:2] == (0, math.inf)
+
+
 def test_means_that_were_not_asked_for_are_not_told() -> None:
     for module in (cext, reference):
         asked: list[tuple[float, ...]] = []

@@ -12,7 +12,7 @@ import torch
 import cext
 from toolkit.compression import Compressor, Context, SparsePayload, create, predict, sidco
 from toolkit.compression.passes import KernelPasses, Prediction
-from toolkit.compression.rooms import Rooms, standing_zeros
+from toolkit.compression.rooms import FORGOTTEN, MOST, Rooms, standing_zeros
 from toolkit.experiment import CompressionSection
 from toolkit.registry import COMPRESSORS, resolve
 
@@ -187,6 +187,26 @@ def test_requests_of_the_same_sizes_get_the_same_memory_in_any_order() -> None:
     assert len(set(places.values())) == 4
     for size in (9000, 1_000_000, 300, 70_000, 300):
         assert rooms.array(size).ctypes.data == places[size]
+
+
+def test_memory_that_nobody_asks_for_any_more_is_let_go() -> None:
+    rooms = Rooms(np.float32)
+    rooms.array(1_000_000)
+    for count in range(FORGOTTEN + 2):
+        rooms.array(10 + count)
+    in_use = [rooms.array(3000 * 2**n) for n in range(3)]
+    assert max(len(buffer) for buffer in rooms._buffers) < 1_000_000
+    assert len(in_use) == 3
+
+
+def test_where_all_memory_is_in_use_but_one_the_idle_makes_room() -> None:
+    rooms = Rooms(np.float32)
+    rooms.array(4_000_000)
+    in_use = [rooms.array(3000 * 2**n) for n in range(MOST - 1)]
+    address = rooms.array(5_000_000).ctypes.data
+    assert len(in_use) == MOST - 1
+    assert rooms.array(5_000_000).ctypes.data == address
+    assert max(map(len, rooms._buffers)) > 5_000_000
 
 
 def test_room_is_taken_again() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from toolkit.compression import Compressor, Context, SparsePayload, create
 from toolkit.compression.passes import KernelPasses
+from toolkit.compression.passes_torch import TorchPasses
 from toolkit.compression.tail import Tail, nth_largest, strided_sample
 from toolkit.compression.thresholdv import BLOCK, ThresholdV
 from toolkit.experiment import CompressionSection
@@ -227,11 +228,14 @@ def test_samples_are_parts_of_the_vector(n: int, size: int, seed: int) -> None:
     ("name", "memory"), [("redsync", "_last_largest"), ("gaussiank", "_last_lowest")], ids=["redsync", "gaussiank"]
 )
 @pytest.mark.parametrize("value", [1e-3, 0.4, 1.0, 7.0])
-def test_what_only_saves_passes_changes_nothing(name: str, memory: str, value: float) -> None:
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_what_only_saves_passes_changes_nothing(name: str, memory: str, value: float, kind: torch.dtype) -> None:
     for elements in (3000, 60_000, 900_000):
+        if (name, kind, elements) == ("redsync", torch.bfloat16, 900_000):
+            continue  # how much it zeroes in advance is rounded when it is put back
         gradient = sample("student", n=elements)
         plain, odd = make(name, elements), make(name, elements)
-        residuals = torch.zeros(elements), torch.zeros(elements)
+        residuals = torch.zeros(elements, dtype=kind), torch.zeros(elements, dtype=kind)
         for step in range(3):
             setattr(odd, memory, value)
             one, other = (
@@ -241,3 +245,18 @@ def test_what_only_saves_passes_changes_nothing(name: str, memory: str, value: f
             assert torch.equal(one.indices, other.indices)
             assert torch.equal(one.values, other.values)
             assert torch.equal(*residuals)
+
+
+@pytest.mark.parametrize("name", ["redsync", "redsync-trimmed", "sidco-e", "sidco-p", "gaussiank", "dgc"])
+@pytest.mark.parametrize("elements", [3000, 1_300_000])
+def test_large_numbers_whose_sums_leave_float32_are_told_by_right_ones(name: str, elements: int) -> None:
+    gradient = sample("normal", n=elements) * 1e35
+    gradient[0:64:16] = 3e38
+    compressor, residual = make(name, elements), torch.zeros(elements)
+    payload = compressor.select_feedback(gradient, residual, Context("bucket", 0, 0.01))
+    other = make(name, elements)
+    other.passes = lambda vector: TorchPasses()  # type: ignore[attr-defined]
+    wanted = other.select_feedback(gradient, torch.zeros(elements), Context("bucket", 0, 0.01))
+    assert torch.equal(payload.dense() + residual, gradient)
+    if name != "sidco-p":  # the squares of excesses leave float32 as well: then the k largest are sent
+        assert torch.equal(payload.indices, wanted.indices)

@@ -63,6 +63,15 @@ def test_exactly_k_are_sent_and_the_kernels_draw_what_torch_operations_do(compre
             assert torch.equal(other.values, payload.values)
 
 
+@pytest.mark.parametrize("compressor", ["randomk", "randomk-independent"])
+def test_an_empty_vector_sends_nothing(compressor: str) -> None:
+    made, context = create(CompressionSection(name=compressor), 0), Context("bucket0", 0, 0.1)
+    nothing = made.nothing(context), made.select(torch.zeros(0), context)
+    for payload in (*nothing, made.select_feedback(torch.zeros(0), torch.zeros(0), context)):
+        assert isinstance(payload, SparsePayload)
+        assert payload.indices.numel() == payload.values.numel() == 0
+
+
 def places(
     seed: int = 1, name: str = "bucket0", step: int = 0, rank: int = 0, compressor: str = "randomk"
 ) -> torch.Tensor:

@@ -26,14 +26,12 @@ from toolkit.bench.goals import (
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import VALIDATED, Sides
 from toolkit.bench.stored import stored_rates, stored_table
-from toolkit.compression.thresholdv import ThresholdV16
 from toolkit.gradients import methods
 from toolkit.gradients.microbench import parse_densities, parse_sizes
 from toolkit.gradients.timing import Times
-from toolkit.registry import COMPRESSORS
+from toolkit.registry import COMPRESSORS, resolve
 from toolkit.runfolder import environment
 
-PREDICTED = ThresholdV16.predict_from  # elements from which every compressor predicts
 SLOW = ("torch", "np.")  # peers that take seconds: fewer rounds
 
 
@@ -51,6 +49,11 @@ class Outcome:
     low: float
     high: float
     holds: bool
+
+
+def predicted() -> int:
+    """Elements from which every compressor predicts that does."""
+    return max(getattr(resolve(entry.target), "predict_from", 0) for entry in COMPRESSORS.values())
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -128,7 +131,7 @@ def measure(n: int, density: float, args: argparse.Namespace) -> list[Outcome]:
     timed = {name.partition(" on ")[0] for goal in goals for name in (goal.side, goal.base)}
     for name in sorted(name for name in timed if name.removeprefix("torch:") in COMPRESSORS):
         # The path that is timed: predicted, and on all threads.
-        prefix = methods.CHECKED if name.startswith("torch:") else max(PREDICTED, VALIDATED * args.threads)
+        prefix = methods.CHECKED if name.startswith("torch:") else max(predicted(), VALIDATED * args.threads)
         methods.validate(name, torch.from_numpy(sides.x[:prefix].copy()), density, args.threads)
     outcomes = []
     for number, goal in enumerate(goals):

@@ -74,7 +74,7 @@ class GaussianK(ThresholdCompressor):
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         first = _first(sums.count, sums.sum, sums.sum_squares, context.density)
-        if not tail.knows(first * self._last_lowest):
+        if tail.seen is None:
             tail.gather(first * self._last_lowest)
         tried = _tried(first, k, tail.count)
         self._last_lowest = min(threshold for threshold, _ in tried) / first if 0.0 < first < math.inf else 1.0

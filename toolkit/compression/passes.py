@@ -182,15 +182,14 @@ class KernelPasses:
         then; the threshold, and the sum of |x|. By one thread: for vectors that caches hold.
         """
         indices, values = self._guess(x.numel())
-        added, work = (
-            None if gradient is None else gradient.numpy(),
-            self._space(self.kernels.stages_workspace(x.numel())),
-        )
+        work = self._space(self.kernels.stages_workspace(x.numel()))
+        added = None if gradient is None else gradient.numpy()
         count, threshold, total = self.kernels.select_stages(added, x.numpy(), stages, sums, indices, values, work)
         if count <= len(indices):
             return self._taken(count, indices, values), threshold, total
         if gradient is not None:
             return self._with_rest(x, threshold, count, indices, values), threshold, total
+        self._expected = count
         return self.above(x, threshold), threshold, total
 
     def drawn(
@@ -199,7 +198,7 @@ class KernelPasses:
         """x += gradient, if there is one; then what lies at places that a seed draws, which becomes zero then: of each
         block of cext.DRAW_BLOCK elements as many as `ends` goes up. Without x zeros.
         """
-        indices, values = self._room(int(ends[-1]))
+        indices, values = self._room(int(ends[-1]) if len(ends) else 0)
         added, vector = None if gradient is None else gradient.numpy(), None if x is None else x.numpy()
         self.kernels.select_drawn(added, vector, elements, ends, seed, indices, values, self.threads)
         return _tensors(indices, values)

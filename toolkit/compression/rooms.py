@@ -36,13 +36,12 @@ class Rooms:
         """(count,) with undefined content."""
         self._calls += 1
         for number in range(len(self._buffers)):
-            buffer = self._buffers[number]
-            size = buffer.shape[0]
+            size = self._buffers[number].shape[0]
             if size > 4 * count + SLACK:
                 break
-            if size >= count and sys.getrefcount(buffer) <= 3:  # as in _idle, and this loop's
+            if size >= count and self._idle(number):
                 self._last_used[number] = self._calls
-                return buffer[:count]
+                return self._buffers[number][:count]
         self._let_go()
         fresh = np.empty(count + count // 8 + SLACK, self.kind)
         if len(self._buffers) < MOST:

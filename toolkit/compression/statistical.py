@@ -37,7 +37,11 @@ class StatisticalCompressor(SparseCompressor):
             prediction = self._predict(passes, gradient, residual, context)
             if prediction is not None:
                 seen = passes.collect_feedback(gradient, residual, prediction)
-                return self._choose(Tail(passes, residual, True, seen), seen.moments, context)
+                tail, sums = Tail(passes, residual, True, seen), seen.moments
+                if math.isinf(sums.sum_abs) and math.isfinite(sums.max_abs):  # a few were added up in float32
+                    sums = passes.moments(tail.vector, self.sums)
+                    tail = Tail(passes, residual, True)
+                return self._choose(tail, sums, context)
         with opened(residual, context, COMPRESS) as values:
             assert values is not None
             sums = passes.moments_feedback(gradient, values, self.sums)
