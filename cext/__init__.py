@@ -21,8 +21,6 @@ import math
 import os
 from collections.abc import Sequence
 
-from numpy.typing import NDArray
-
 try:
     from cext import _kernels
 except ImportError as missing:
@@ -80,11 +78,13 @@ __all__ = [
     "merge_sorted",
     "moments",
     "moments_feedback",
+    "momentum",
     "predict_stages",
     "put_bf16",
     "round_bf16",
     "sample",
     "sample_strided",
+    "scaled",
     "scatter_add",
     "select_blocks",
     "select_drawn",
@@ -339,6 +339,16 @@ def add(gradient: Vector, residual: Vector, threads: int = 1) -> None:
     _kernels.add(gradient, residual, threads)
 
 
+def scaled(x: Vector, factor: float, out: Vector, threads: int = 1) -> None:
+    """out[:] = factor * x."""
+    _kernels.scaled(x, factor, out, threads)
+
+
+def momentum(gradient: Vector, velocity: Vector, factor: float, threads: int = 1, taken: Vector | None = None) -> None:
+    """velocity = factor * velocity + gradient; or Nesterov's, with what is `taken`; see cext.reference.momentum."""
+    _kernels.momentum(gradient, velocity, factor, threads, taken)
+
+
 def scatter_add(out: Vector, indices: Vector, values: Vector, scale: float = 1.0, threads: int = 1) -> None:
     """out[indices] += scale * values, in order; an index that occurs twice is added twice."""
     _kernels.scatter_add(out, indices, values, scale, threads)
@@ -368,9 +378,9 @@ def delta_decode(codes: Vector, width: int, indices: Vector) -> None:
     _kernels.delta_decode(codes, width, indices)
 
 
-def zero_at(x: Vector, indices: Vector) -> None:
+def zero_at(x: Vector, indices: Vector, threads: int = 1) -> None:
     """x[indices] = 0."""
-    _kernels.zero_at(x, indices)
+    _kernels.zero_at(x, indices, threads)
 
 
 def gather(x: Vector, indices: Vector, values: Vector) -> None:

@@ -86,6 +86,11 @@ def moments_feedback(b: Bench) -> int:
     return 0
 
 
+def momentum(b: Bench) -> int:
+    b.module.momentum(b.gradient, b.residual, 0.9, b.threads)
+    return 0
+
+
 def threshold_feedback(b: Bench) -> int:
     return int(b.module.threshold_select_feedback(b.gradient, b.residual, b.threshold, *b.payload(), b.threads))
 
@@ -186,6 +191,7 @@ METHODS = (
     Method("SIDCo-E, 3 stages, + feedback", sidco_e_feedback, add, _goals(1.4, 1.25, 1.2)),
     Method("thresholdv16 + feedback", thresholdv16_feedback, add, _goals(1.15, 1.1, 1.0)),
     Method("moments + feedback", moments_feedback, add, {}),
+    Method("momentum", momentum, add, {}),
     Method("random-k + feedback", random_feedback, add, {}),
 )
 

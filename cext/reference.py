@@ -340,6 +340,26 @@ def add(gradient: Vector, residual: Vector, threads: int = 1) -> None:
     residual += gradient
 
 
+def scaled(x: Vector, factor: float, out: Vector, threads: int = 1) -> None:
+    """out[:] = factor * x, the factor rounded to float32 first."""
+    np.multiply(x, np.float32(factor), out=out)
+
+
+def momentum(gradient: Vector, velocity: Vector, factor: float, threads: int = 1, taken: Vector | None = None) -> None:
+    """velocity = factor * velocity + gradient, every operation rounded to float32.
+
+    With `taken`, Nesterov's as in Deep Gradient Compression (ICLR 2018): velocity = factor * (velocity + gradient), and
+    taken = velocity + gradient.
+    """
+    if taken is None:
+        velocity *= np.float32(factor)
+        velocity += gradient
+    else:
+        velocity += gradient
+        velocity *= np.float32(factor)
+        np.add(velocity, gradient, out=taken)
+
+
 def scatter_add(out: Vector, indices: Vector, values: Vector, scale: float = 1.0, threads: int = 1) -> None:
     """out[indices] += scale * values, in order, so that duplicates are added twice. ValueError before any write if an
     index is outside [0, n)."""
@@ -366,7 +386,7 @@ def merge_sorted(
     return len(merged)
 
 
-def zero_at(x: Vector, indices: Vector) -> None:
+def zero_at(x: Vector, indices: Vector, threads: int = 1) -> None:
     """x[indices] = 0. ValueError before any write if an index is outside [0, n)."""
     check_places(indices, len(x))
     x[indices] = 0

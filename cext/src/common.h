@@ -132,6 +132,9 @@ struct kernels {
   bool (*within)(const int32_t *indices, int64_t count, int64_t n);
   bool (*ascending)(const int32_t *indices, int64_t count);
   void (*add)(const float *gradient, float *residual, int64_t n);
+  void (*scaled)(const float *x, int64_t n, float factor, float *out);
+  /* velocity = factor * velocity + gradient; with `taken`, factor * (velocity + gradient), and taken that + gradient */
+  void (*momentum)(const float *gradient, float *velocity, int64_t n, float factor, float *taken);
   /* x += gradient, unless that is NULL; scores of whole blocks */
   void (*block_scores)(const float *gradient, float *x, int64_t blocks, float *scores);
   int32_t (*max_key)(const float *x, int64_t n);

@@ -16,6 +16,32 @@ static void add(const float *gradient, float *residual, int64_t n) {
     residual[i] += gradient[i];
 }
 
+static void scaled(const float *x, int64_t n, float factor, float *out) {
+  int64_t i = 0;
+  for (; i + VEC <= n; i += VEC)
+    v_store(out + i, v_mul(v_load(x + i), v_set(factor)));
+  for (; i < n; i++)
+    out[i] = x[i] * factor;
+}
+
+/* Every operation is rounded by itself, as torch.optim.SGD does it. */
+static void momentum(const float *gradient, float *velocity, int64_t n, float factor, float *taken) {
+  const vec f = v_set(factor);
+  int64_t i = 0;
+  for (; !taken && i + VEC <= n; i += VEC)
+    v_store(velocity + i, v_add(v_mul(v_load(velocity + i), f), v_load(gradient + i)));
+  for (; taken && i + VEC <= n; i += VEC) {
+    const vec g = v_load(gradient + i), v = v_mul(v_add(v_load(velocity + i), g), f);
+    v_store(velocity + i, v);
+    v_store(taken + i, v_add(v, g));
+  }
+  for (; i < n; i++) {
+    velocity[i] = taken ? (velocity[i] + gradient[i]) * factor : velocity[i] * factor + gradient[i];
+    if (taken)
+      taken[i] = velocity[i] + gradient[i];
+  }
+}
+
 /* One element, for the last few of a tile. */
 INLINE void pack_one(float *x, int64_t i, struct packing *p, bool zero) {
   int32_t key = key_of(x[i]);

@@ -262,6 +262,42 @@ METHOD(add) {
   return finish(&call, Py_NewRef(Py_None));
 }
 
+/* x, factor, out, threads */
+METHOD(scaled) {
+  OPEN(scaled, 4);
+  float *x, *out;
+  int64_t n, room;
+  double factor;
+  int threads;
+  if (!take_vector(&call, args[0], "x", false, &x, &n) || !take_double(call.function, args[1], "factor", &factor) ||
+      !take_vector(&call, args[2], "out", true, &out, &room) || !same_length(call.function, "x", n, "out", room) ||
+      !take_threads(call.function, args[3], &threads))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  scale_vector(x, n, (float)factor, out, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
+}
+
+/* gradient, velocity, factor, threads, taken or None */
+METHOD(momentum) {
+  OPEN(momentum, 5);
+  float *gradient, *velocity, *taken;
+  int64_t n, gradient_n;
+  double factor;
+  int threads;
+  if (!take_vector(&call, args[0], "gradient", false, &gradient, &gradient_n) ||
+      !take_vector(&call, args[1], "velocity", true, &velocity, &n) ||
+      !same_length(call.function, "gradient", gradient_n, "velocity", n) ||
+      !take_double(call.function, args[2], "factor", &factor) || !take_threads(call.function, args[3], &threads) ||
+      !take_optional_vector(&call, args[4], "taken", true, "velocity", n, &taken))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  add_momentum(gradient, velocity, n, (float)factor, taken, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
+}
+
 /* ---- module ---- */
 
 METHOD(use) {
@@ -304,6 +340,8 @@ static PyMethodDef methods[] = {
     ENTRY(count_above),
     ENTRY(max_abs),
     ENTRY(add),
+    ENTRY(scaled),
+    ENTRY(momentum),
     ENTRY(use),
     ENTRY(simd),
     ENTRY(supported),

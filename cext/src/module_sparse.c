@@ -36,16 +36,17 @@ METHOD(scatter_add) {
 }
 
 METHOD(zero_at) {
-  OPEN(zero_at, 2);
+  OPEN(zero_at, 3);
   float *x;
   int64_t n;
+  int threads;
   bool ascending;
   struct entries list = {.values = NULL};
   if (!take_vector(&call, args[0], "x", true, &x, &n) || !take_places(&call, args[1], &list) ||
-      !check_places(&call, &list, n, &ascending))
+      !take_threads(call.function, args[2], &threads) || !check_places(&call, &list, n, &ascending))
     return finish(&call, NULL);
   Py_BEGIN_ALLOW_THREADS;
-  zero_at(x, &list);
+  zero_at(x, &list, ascending, threads);
   Py_END_ALLOW_THREADS;
   return finish(&call, Py_NewRef(Py_None));
 }

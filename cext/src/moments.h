@@ -44,6 +44,13 @@ void group_tails(const float *x, int64_t n, int64_t groups, double threshold, st
  * method that looks at each element once. */
 double max_abs(const float *x, int64_t n, int threads);
 
+/* out = factor * x */
+void scale_vector(const float *x, int64_t n, float factor, float *out, int threads);
+
+/* velocity = factor * velocity + gradient. With `taken`, Nesterov's: velocity = factor * (velocity + gradient), and
+ * taken = velocity + gradient. */
+void add_momentum(const float *gradient, float *velocity, int64_t n, float factor, float *taken, int threads);
+
 /* How many keys lie above `key`. */
 int64_t count_above(const float *x, int64_t n, int32_t key, int threads);
 

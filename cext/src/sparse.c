@@ -42,9 +42,17 @@ void scatter_add(float *out, const struct entries *list, float scale, bool ascen
   run_workers(scatter_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
 }
 
-void zero_at(float *x, const struct entries *list) {
-  for (int64_t i = 0; i < list->count; i++)
-    x[list->indices[i]] = 0.0f;
+static void zero_worker(void *context) {
+  struct scatter_job *job = context;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
+    for (int64_t i = c * CHUNK; i < min64(job->list->count, (c + 1) * CHUNK); i++)
+      job->out[job->list->indices[i]] = 0.0f;
+}
+
+void zero_at(float *x, const struct entries *list, bool ascending, int threads) {
+  struct scatter_job job = {.out = x, .list = list};
+  job.chunks.count = (list->count + CHUNK - 1) / CHUNK;
+  run_workers(zero_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
 }
 
 void gather(const float *x, const struct entries *list, float *values) {

@@ -60,6 +60,22 @@ def test_payload_and_residual_make_up_what_the_residual_took(name: str, nesterov
         assert compressor.telemetry["selected"] == payload.indices.numel()
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("name", ["none", "fp16", "topk", "randomk", "powersgd", "thresholdv16"])
+@pytest.mark.parametrize("way", ["select", "select_feedback", "everything"])
+def test_payloads_stay_as_they_are_while_momentum_goes_on(name: str, way: str, nesterov: bool) -> None:
+    compressor, residual = make(name, momentum=0.9, nesterov=nesterov, clip_norm=3.0), torch.zeros(N)
+    sent = []
+    for step, gradient in enumerate(gradients(6)):
+        before, context = gradient.clone(), Context("bucket", step, 0.1)
+        call = getattr(compressor, way)
+        payload = call(gradient, context) if way == "select" else call(gradient, residual, context)
+        assert way == "everything" or torch.equal(gradient, before)
+        values = payload.vector if name == "powersgd" and way == "select" else payload.dense()
+        sent.append((payload, values, values.clone()))
+    assert all(torch.equal(values, copy) for _, values, copy in sent)
+
+
 def test_momentum_without_masking_loses_nothing_over_time() -> None:
     """A constant gradient at one coordinate arrives with its momentum: 1 + 1.9 + … as plain momentum would give it."""
     compressor, residual = make(momentum=0.9), torch.zeros(N)

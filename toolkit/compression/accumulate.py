@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
+import cext
 from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
-from toolkit.compression.rooms import standing_zeros
+from toolkit.compression.rooms import Rooms, standing_zeros
 
 
 class _Around(Compressor):
@@ -58,29 +60,44 @@ class MomentumCorrection(_Around):
         self.momentum = momentum
         self.nesterov = nesterov
         self.velocity = standing_zeros(inner.elements)
+        self._rooms = Rooms(np.float32)
 
     def select(self, vector: torch.Tensor, context: Context) -> Payload:
-        return self._mask(super().select(self._accumulate(vector), context))
+        return self._mask(super().select(self._fresh(self._accumulate(vector)), context))
 
     def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
+        """What is taken is added to the residual, and looked at no more."""
         return self._mask(super().select_feedback(self._accumulate(gradient), residual, context))
 
     def everything(self, gradient: torch.Tensor, residual: torch.Tensor | None, context: Context) -> DensePayload:
-        return super().everything(self._accumulate(gradient), residual, context)
+        return super().everything(self._fresh(self._accumulate(gradient)), residual, context)
 
     def _mask(self, payload: Payload) -> Payload:
         if isinstance(payload, SparsePayload):
-            self.velocity[payload.indices.long()] = 0.0
+            if self.velocity.is_cpu:
+                cext.zero_at(self.velocity.numpy(), payload.indices.numpy(), self.section.threads)
+            else:
+                self.velocity[payload.indices.long()] = 0.0
         return payload
 
     def _accumulate(self, gradient: torch.Tensor) -> torch.Tensor:
-        """Move the velocity; returns what the residual takes, a fresh tensor or the velocity's copy."""
+        """Move the velocity; returns what the residual takes, the velocity itself or room that is reused."""
         self.velocity = self.velocity.to(gradient.device)
+        if not _in_kernels(gradient):
+            return self._accumulate_in_torch(gradient)
+        taken = self._rooms.array(self.elements) if self.nesterov else None
+        cext.momentum(gradient.numpy(), self.velocity.numpy(), self.momentum, self.section.threads, taken)
+        return self.velocity if taken is None else torch.from_numpy(taken)
+
+    def _accumulate_in_torch(self, gradient: torch.Tensor) -> torch.Tensor:
         if self.nesterov:
             self.velocity.add_(gradient).mul_(self.momentum)
             return self.velocity + gradient
-        self.velocity.mul_(self.momentum).add_(gradient)
-        return self.velocity.clone()
+        return self.velocity.mul_(self.momentum).add_(gradient)
+
+    def _fresh(self, taken: torch.Tensor) -> torch.Tensor:
+        """A payload may be the vector itself: not the velocity."""
+        return taken.clone() if taken is self.velocity else taken
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "velocity": self.velocity}
@@ -99,6 +116,7 @@ class LocalClipping(_Around):
     def __init__(self, inner: Compressor, limit: float) -> None:
         super().__init__(inner)
         self.limit = limit
+        self._rooms = Rooms(np.float32)
 
     def select(self, vector: torch.Tensor, context: Context) -> Payload:
         return super().select(self._clip(vector, context), context)
@@ -110,6 +128,22 @@ class LocalClipping(_Around):
         return super().everything(self._clip(gradient, context), residual, context)
 
     def _clip(self, gradient: torch.Tensor, context: Context) -> torch.Tensor:
-        norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
-        limit = self.limit / math.sqrt(context.workers)
-        return gradient * (limit / norm) if math.isfinite(norm) and norm > limit else gradient
+        norm, limit = self._norm(gradient), self.limit / math.sqrt(context.workers)
+        if not math.isfinite(norm) or norm <= limit:
+            return gradient
+        if not _in_kernels(gradient):
+            return gradient * (limit / norm)
+        cut = self._rooms.array(self.elements)
+        cext.scaled(gradient.numpy(), limit / norm, cut, self.section.threads)
+        return torch.from_numpy(cut)
+
+    def _norm(self, gradient: torch.Tensor) -> float:
+        """In float64."""
+        if _in_kernels(gradient):
+            sums = cext.moments(gradient.numpy(), self.section.threads, cext.SUM_X + cext.SUM_SQUARES)
+            return math.sqrt(sums.sum_squares)
+        return float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+
+
+def _in_kernels(vector: torch.Tensor) -> bool:
+    return vector.is_cpu and vector.dtype == torch.float32 and vector.is_contiguous()

@@ -153,7 +153,8 @@ class Compressor(ABC):
         return DensePayload(gradient)
 
     def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
-        """residual += gradient, choose from it, and leave in it what was not sent. `gradient` is not changed.
+        """residual += gradient, choose from it, and leave in it what was not sent. `gradient` is neither changed
+        nor kept: it may be memory that the next call writes.
 
         residual: float32, or bfloat16; what is left in that is rounded (residual.py).
 
