@@ -32,6 +32,8 @@ from cext.moments_type import (
     FIT_EXPONENTIAL,
     FIT_OTHER,
     FIT_PARETO,
+    HALF_BF16,
+    HALF_FP16,
     SUM_ABS,
     SUM_ALL,
     SUM_LOGS,
@@ -54,6 +56,8 @@ __all__ = [
     "FIT_EXPONENTIAL",
     "FIT_OTHER",
     "FIT_PARETO",
+    "HALF_BF16",
+    "HALF_FP16",
     "LEVELS",
     "SUM_ABS",
     "SUM_ALL",
@@ -82,6 +86,7 @@ __all__ = [
     "predict_stages",
     "put_bf16",
     "round_bf16",
+    "round_half",
     "sample",
     "sample_strided",
     "scaled",
@@ -321,6 +326,11 @@ def select_drawn(
 def round_bf16(x: Vector, residual: Vector, threads: int = 1, seed: int = 0) -> None:
     """residual[:] = x as bfloat16 (uint16), each rounded up or down at random, without bias."""
     _kernels.round_bf16(x, residual, threads, seed)
+
+
+def round_half(gradient: Vector | None, x: Vector, out: Vector, kind: int, threads: int = 1) -> None:
+    """x += gradient, if there is one; out = x in 16 bits, to nearest; with a gradient x keeps what was rounded away."""
+    _kernels.round_half(gradient, x, out, kind, threads)
 
 
 def put_bf16(residual: Vector, indices: Vector, values: Vector, seed: int = 0) -> None:

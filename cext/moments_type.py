@@ -10,6 +10,7 @@ import numpy as np
 
 SUM_X, SUM_ABS, SUM_SQUARES, SUM_LOGS = 1, 2, 4, 8
 SUM_ALL = SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS
+HALF_FP16, HALF_BF16 = 0, 1
 FIT_OTHER, FIT_EXPONENTIAL, FIT_PARETO = 0, 1, 2
 
 TailSums = tuple[int, float, float]

@@ -16,6 +16,7 @@ from cext.places import Vector, check_places
 from cext.reference_bf16 import either, widened
 from cext.reference_bf16 import put_bf16 as put_bf16
 from cext.reference_bf16 import round_bf16 as round_bf16
+from cext.reference_bf16 import round_half as round_half
 from cext.reference_draw import select_drawn as select_drawn
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd

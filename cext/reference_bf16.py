@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cext.moments_type import HALF_FP16
 from cext.places import Vector, check_places
 
 LARGEST, INFINITY = np.uint32(0x7F7FFFFF), np.uint32(0x7F800000)
@@ -77,3 +78,29 @@ def either(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return called
+
+
+def round_half(gradient: Vector | None, x: Vector, out: Vector, kind: int, threads: int = 1) -> None:
+    """x += gradient, if there is one; then out (uint16) = x in IEEE half precision (HALF_FP16) or bfloat16 (HALF_BF16),
+    rounded to nearest, ties to even.
+
+    Finite numbers beyond the format's range are cut to its largest; infinity and NaN are kept, NaN as one pattern. With
+    a gradient x keeps what was rounded away, so that the two make up the sum exactly, and 0 where it is not finite.
+    """
+    if gradient is not None:
+        x += gradient
+    magnitude, sign = x.view(np.uint32) & np.uint32(0x7FFFFFFF), x.view(np.uint32) >> np.uint32(31)
+    finite = np.isfinite(x)
+    if kind == HALF_FP16:
+        rounded = np.clip(x, np.float32(-65504), np.float32(65504)).astype(np.float16)
+        bits, back = rounded.view(np.uint16) & np.uint16(0x7FFF), rounded.astype(np.float32)
+        infinity, nan = np.uint16(0x7C00), np.uint16(0x7E00)
+    else:
+        up = magnitude + np.uint32(0x7FFF) + (magnitude >> np.uint32(16) & np.uint32(1))
+        bits = np.minimum(up >> np.uint32(16), np.uint32(0x7F7F)).astype(np.uint16)
+        back = (bits.astype(np.uint32) << np.uint32(16) | sign << np.uint32(31)).view(np.float32)
+        infinity, nan = np.uint16(0x7F80), np.uint16(0x7FC0)
+    bits = np.where(finite, bits, np.where(np.isinf(x), infinity, nan))
+    out[:] = bits | (sign << np.uint32(15)).astype(np.uint16)
+    if gradient is not None:
+        x[:] = np.where(finite, x - back, np.float32(0))

@@ -1,5 +1,7 @@
-/* cext._kernels: residuals in bfloat16. */
-#include "module_lists.h"
+/* cext._kernels: residuals in bfloat16, and vectors rounded to 16 bits. */
+#include "module_lists.h" /* Python's header comes first */
+
+#include "half.h"
 
 #define METHOD(name) static PyObject *py_##name(PyObject *module, PyObject *const *args, Py_ssize_t count)
 #define OPEN(name, wanted)                                                                                             \
@@ -53,6 +55,26 @@ METHOD(put_bf16) {
   return finish(&call, Py_NewRef(Py_None));
 }
 
+/* gradient or None, x, out, kind, threads */
+METHOD(round_half) {
+  OPEN(round_half, 5);
+  float *gradient, *x;
+  void *out;
+  int64_t n, room, kind;
+  int threads;
+  if (!take_vector(&call, args[1], "x", args[0] != Py_None, &x, &n) ||
+      !take_optional_vector(&call, args[0], "gradient", false, "x", n, &gradient) ||
+      !take_array(&call, args[2], "out", UINT16, true, &out, &room) ||
+      !same_length(call.function, "out", room, "x", n) ||
+      !take_int(call.function, args[3], "kind", 0, HALVES - 1, &kind) ||
+      !take_threads(call.function, args[4], &threads))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  round_half(gradient, x, n, (enum half)kind, out, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
+}
+
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
-PyMethodDef bf16_methods[] = {ENTRY(round_bf16), ENTRY(put_bf16), {NULL, NULL, 0, NULL}};
+PyMethodDef bf16_methods[] = {ENTRY(round_bf16), ENTRY(put_bf16), ENTRY(round_half), {NULL, NULL, 0, NULL}};

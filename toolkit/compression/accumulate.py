@@ -13,6 +13,7 @@ import torch
 
 import cext
 from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
+from toolkit.compression.passes import kernels_read
 from toolkit.compression.rooms import Rooms, standing_zeros
 
 
@@ -83,7 +84,7 @@ class MomentumCorrection(_Around):
     def _accumulate(self, gradient: torch.Tensor) -> torch.Tensor:
         """Move the velocity; returns what the residual takes, the velocity itself or room that is reused."""
         self.velocity = self.velocity.to(gradient.device)
-        if not _in_kernels(gradient):
+        if not kernels_read(gradient):
             return self._accumulate_in_torch(gradient)
         taken = self._rooms.array(self.elements) if self.nesterov else None
         cext.momentum(gradient.numpy(), self.velocity.numpy(), self.momentum, self.section.threads, taken)
@@ -131,7 +132,7 @@ class LocalClipping(_Around):
         norm, limit = self._norm(gradient), self.limit / math.sqrt(context.workers)
         if not math.isfinite(norm) or norm <= limit:
             return gradient
-        if not _in_kernels(gradient):
+        if not kernels_read(gradient):
             return gradient * (limit / norm)
         cut = self._rooms.array(self.elements)
         cext.scaled(gradient.numpy(), limit / norm, cut, self.section.threads)
@@ -139,11 +140,7 @@ class LocalClipping(_Around):
 
     def _norm(self, gradient: torch.Tensor) -> float:
         """In float64."""
-        if _in_kernels(gradient):
+        if kernels_read(gradient):
             sums = cext.moments(gradient.numpy(), self.section.threads, cext.SUM_X + cext.SUM_SQUARES)
             return math.sqrt(sums.sum_squares)
         return float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
-
-
-def _in_kernels(vector: torch.Tensor) -> bool:
-    return vector.is_cpu and vector.dtype == torch.float32 and vector.is_contiguous()

@@ -157,7 +157,7 @@ class KernelPasses:
 
     def zero_at(self, x: torch.Tensor, indices: torch.Tensor) -> None:
         if x.dtype == torch.float32:
-            self.kernels.zero_at(x.numpy(), indices.numpy())
+            self.kernels.zero_at(x.numpy(), indices.numpy(), self.threads)
         else:
             _stored(x)[indices.numpy()] = 0
 
@@ -299,15 +299,19 @@ class KernelPasses:
         return _tensors(indices[:count], values[:count])
 
 
+def kernels_read(vector: torch.Tensor) -> bool:
+    """Whether the kernels read this float32 vector in its place."""
+    return vector.dtype == torch.float32 and vector.is_cpu and vector.is_contiguous()
+
+
 def passes_for(x: torch.Tensor, kernels: KernelPasses) -> Passes:
     """The kernels, in C or in Triton, where they can read the vector in place, torch operations elsewhere."""
     if x.dtype == torch.bfloat16 and x.is_contiguous() and x.device.type == "cpu":
         return kernels
-    if x.dtype == torch.float32 and x.is_contiguous():
-        if x.device.type == "cpu":
-            return kernels
-        if x.device.type == "cuda" and x.numel() <= TRITON_LIMIT and (found := triton_passes()) is not None:
-            return found
+    if kernels_read(x):
+        return kernels
+    if x.dtype == torch.float32 and x.is_contiguous() and x.device.type == "cuda" and x.numel() <= TRITON_LIMIT:
+        return triton_passes() or TorchPasses()
     return TorchPasses()
 
 

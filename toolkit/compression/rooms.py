@@ -26,7 +26,7 @@ class Rooms:
     about the same ones: a buffer waits for the next request of its size.
     """
 
-    def __init__(self, kind: type[np.int32] | type[np.float32]) -> None:
+    def __init__(self, kind: type[np.int32] | type[np.float32] | type[np.uint16]) -> None:
         self.kind = kind
         self._buffers: list[NDArray[Any]] = []  # the smallest first
         self._last_used: list[int] = []

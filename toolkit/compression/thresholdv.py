@@ -67,18 +67,18 @@ class _Controlled(SparseCompressor):
         if chosen is None:
             chosen, best = passes.topk(scores, k)  # all above the threshold, and the best of the others
             if self.wanted != k or count > k:
-                self._set_up(k, float(best.abs().min()), scores)
+                self._set_up(passes, k, float(best.abs().min()), scores)
         self.calls += 1
         return chosen
 
-    def _set_up(self, k: int, threshold: float, scores: torch.Tensor) -> None:
+    def _set_up(self, passes: Passes, k: int, threshold: float, scores: torch.Tensor) -> None:
         """The first threshold is the k-th largest score; zeros alone teach nothing."""
-        scale = self._scale(threshold, scores)
+        scale = self._scale(passes, threshold, scores)
         if scale > 0.0:
             self.wanted, self.threshold, self.rise = k, threshold, STEP * scale
 
     @abstractmethod
-    def _scale(self, threshold: float, scores: torch.Tensor) -> float:
+    def _scale(self, passes: Passes, threshold: float, scores: torch.Tensor) -> float:
         """What a step of the threshold is one per cent of."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,16 +96,25 @@ class ThresholdV(_Controlled):
     """
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
-        k = wanted_count(self.elements, context.density)
         passes = self.passes(vector)
-        if k == self.elements or not math.isfinite(passes.largest(vector)):
+        return self._select(passes, vector, passes.largest(vector), context)
+
+    def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
+        passes = self.passes(residual)
+        largest = passes.moments_feedback(gradient, residual, 0).max_abs
+        payload = self._select(passes, residual, largest, context)
+        passes.zero_at(residual, payload.indices)
+        return payload
+
+    def _select(self, passes: Passes, vector: torch.Tensor, largest: float, context: Context) -> SparsePayload:
+        k, threshold = wanted_count(self.elements, context.density), self.threshold
+        if k == self.elements or not math.isfinite(largest):
             return self.payload(passes.topk(vector, k), context.density)
-        threshold = self.threshold
         chosen = self._scan(passes, vector, k, self.elements)
         return self.payload((chosen, entries_at(vector, chosen)), context.density, threshold=threshold)
 
-    def _scale(self, threshold: float, scores: torch.Tensor) -> float:
-        return float(scores.abs().max())
+    def _scale(self, passes: Passes, threshold: float, scores: torch.Tensor) -> float:
+        return passes.largest(scores)
 
 
 class ThresholdV16(_Controlled):
@@ -183,7 +192,7 @@ class ThresholdV16(_Controlled):
         wanted = wanted_count(self.elements, context.density)
         return self._count() if wanted == self.elements else min(self._count(), max(1, wanted // BLOCK))
 
-    def _scale(self, threshold: float, scores: torch.Tensor) -> float:
+    def _scale(self, passes: Passes, threshold: float, scores: torch.Tensor) -> float:
         return threshold
 
 
