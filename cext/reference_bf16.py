@@ -85,7 +85,8 @@ def round_half(gradient: Vector | None, x: Vector, out: Vector, kind: int, threa
     rounded to nearest, ties to even.
 
     Finite numbers beyond the format's range are cut to its largest; infinity and NaN are kept, NaN as one pattern. With
-    a gradient x keeps what was rounded away, so that the two make up the sum exactly, and 0 where it is not finite.
+    a gradient x keeps what was rounded away, and 0 where it is not finite. The two make up the sum exactly, except that
+    half precision cuts numbers beyond 2^29 by more than float32 can hold apart.
     """
     if gradient is not None:
         x += gradient
@@ -101,6 +102,7 @@ def round_half(gradient: Vector | None, x: Vector, out: Vector, kind: int, threa
         back = (bits.astype(np.uint32) << np.uint32(16) | sign << np.uint32(31)).view(np.float32)
         infinity, nan = np.uint16(0x7F80), np.uint16(0x7FC0)
     bits = np.where(finite, bits, np.where(np.isinf(x), infinity, nan))
+    sign = np.where(np.isnan(x), np.uint32(0), sign)
     out[:] = bits | (sign << np.uint32(15)).astype(np.uint16)
     if gradient is not None:
         x[:] = np.where(finite, x - back, np.float32(0))

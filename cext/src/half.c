@@ -62,7 +62,8 @@ static inline struct rounded bf16_of(uint32_t magnitude) {
 #define ROUND(of)                                                                                                      \
   for (int64_t i = 0; i < n; i++) {                                                                                    \
     const float sum = gradient ? x[i] + gradient[i] : x[i];                                                            \
-    const uint32_t bits = bits_of(sum), sign = bits & UINT32_C(0x80000000), magnitude = bits & KEY_MASK;               \
+    const uint32_t bits = bits_of(sum), magnitude = bits & KEY_MASK;                                                   \
+    const uint32_t sign = bits & UINT32_C(0x80000000) & ~below(KEY_INFINITY, magnitude); /* a NaN's is anybody's */    \
     const struct rounded r = of(magnitude);                                                                            \
     out[i] = (uint16_t)(r.bits | sign >> 16);                                                                          \
     if (gradient)                                                                                                      \

@@ -2,6 +2,7 @@
  * defaults and types. Every kernel runs with the GIL released. */
 #include "arguments.h"
 #include "moments.h"
+#include "passes.h"
 #include "select.h"
 #include "sparse.h"
 #include "topk.h"

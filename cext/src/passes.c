@@ -1,5 +1,5 @@
-/* The plain passes: reading, adding, counting. Every other kernel is measured against the first two. */
-#include "moments.h"
+/* Every other kernel is measured against reading and adding. */
+#include "passes.h"
 #include "parallel.h"
 
 enum { CHUNK = 4 * TILE };
@@ -7,7 +7,7 @@ enum { CHUNK = 4 * TILE };
 struct job {
   const struct kernels *kernels;
   const float *gradient;
-  float *x, *taken;
+  float *x, *out;
   float factor;
   int64_t n;
   struct tasks chunks;
@@ -53,11 +53,11 @@ void add_vectors(const float *gradient, float *residual, int64_t n, int threads)
 static void scale_worker(void *context) {
   struct job *job = context;
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
-    job->kernels->scaled(job->x + c * CHUNK, min64(CHUNK, job->n - c * CHUNK), job->factor, job->taken + c * CHUNK);
+    job->kernels->scaled(job->x + c * CHUNK, min64(CHUNK, job->n - c * CHUNK), job->factor, job->out + c * CHUNK);
 }
 
 void scale_vector(const float *x, int64_t n, float factor, float *out, int threads) {
-  struct job job = {.kernels = active_kernels(), .x = (float *)(uintptr_t)x, .taken = out, .factor = factor, .n = n};
+  struct job job = {.kernels = active_kernels(), .x = (float *)(uintptr_t)x, .out = out, .factor = factor, .n = n};
   job.chunks.count = (n + CHUNK - 1) / CHUNK;
   run_workers(scale_worker, &job, useful_threads(n, CHUNK, threads));
 }
@@ -66,12 +66,12 @@ static void momentum_worker(void *context) {
   struct job *job = context;
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
     job->kernels->momentum(job->gradient + c * CHUNK, job->x + c * CHUNK, min64(CHUNK, job->n - c * CHUNK), job->factor,
-                           job->taken ? job->taken + c * CHUNK : NULL);
+                           job->out ? job->out + c * CHUNK : NULL);
 }
 
 void add_momentum(const float *gradient, float *velocity, int64_t n, float factor, float *taken, int threads) {
   struct job job = {
-      .kernels = active_kernels(), .gradient = gradient, .x = velocity, .taken = taken, .factor = factor, .n = n};
+      .kernels = active_kernels(), .gradient = gradient, .x = velocity, .out = taken, .factor = factor, .n = n};
   job.chunks.count = (n + CHUNK - 1) / CHUNK;
   run_workers(momentum_worker, &job, useful_threads(n, CHUNK, threads));
 }

@@ -1,6 +1,7 @@
 /* Errors are the jackknife's, which leaves out one group after the other (Tukey), to first order in the means. */
 #include "predict.h"
 #include "moments.h"
+#include "passes.h"
 #include "select.h"
 
 #include <math.h>

@@ -59,6 +59,8 @@ static int64_t keep_above(const float *x, int64_t n, const struct payload *kept,
 
 static double next_threshold(double threshold, double step) {
   const double sum = threshold + step, rounds_up = 0x1.ffffffp127; /* half a step beyond the largest float */
+  if (sum < -FLT_MAX)
+    return -INFINITY;
   if (sum > FLT_MAX)
     return sum < rounds_up ? FLT_MAX : INFINITY;
   return (double)(float)sum;

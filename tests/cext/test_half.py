@@ -68,6 +68,16 @@ def test_what_is_rounded_away_stays_and_what_is_not_finite_leaves_nothing(level:
         assert not gradient.any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_not_numbers_have_one_pattern_whichever_operand_they_come_from(level: str, kind: int) -> None:
+    for n in (7, 16, 100):
+        x = np.full(n, np.float32(np.nan))
+        gradient, out = -x, np.empty(n, np.uint16)
+        gradient[::2] = 1.0
+        cext.round_half(gradient, x, out, kind)
+        assert set(out.tolist()) == {0x7E00 if kind == cext.HALF_FP16 else 0x7FC0}
+
+
 def test_what_is_refused_changes_nothing() -> None:
     x, out = np.ones(8, np.float32), np.zeros(8, np.uint16)
     for arguments, error, message in (

@@ -133,6 +133,19 @@ def test_the_fused_path_equals_the_plain_one(name: str, problem) -> None:
         assert fused.telemetry == plain.telemetry
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_that_kernels_cannot_read_are_taken_as_well(name: str) -> None:
+    plain = torch.randn(3000, generator=torch.Generator().manual_seed(1))
+    wanted_residual = torch.zeros(3000)
+    wanted = make(name, 3000).select_feedback(plain, wanted_residual, Context("bucket", 0, 0.01))
+    odd = torch.stack((plain, plain), 1)[:, 0], torch.nn.Parameter(plain.clone())
+    for gradient in odd:
+        residual = torch.zeros(3000)
+        payload = make(name, 3000).select_feedback(gradient, residual, Context("bucket", 0, 0.01))
+        assert torch.equal(residual, wanted_residual)
+        assert torch.equal(payload.dense().detach(), wanted.dense())
+
+
 @pytest.mark.parametrize("name", SPARSE)
 @MANY
 @given(problem=problems(), weights=st.sampled_from([(1.0, 1.0), (0.5, 0.0), (0.9, 0.1), (0.0, 0.0)]))

@@ -13,7 +13,7 @@ import torch
 
 import cext
 from toolkit.compression.base import Compressor, Context, DensePayload, Payload, SparsePayload
-from toolkit.compression.passes import kernels_read
+from toolkit.compression.passes import KernelPasses, kernels_read, passes_for
 from toolkit.compression.rooms import Rooms, standing_zeros
 
 
@@ -61,6 +61,7 @@ class MomentumCorrection(_Around):
         self.momentum = momentum
         self.nesterov = nesterov
         self.velocity = standing_zeros(inner.elements)
+        self._kernels = KernelPasses(inner.section.threads)
         self._rooms = Rooms(np.float32)
 
     def select(self, vector: torch.Tensor, context: Context) -> Payload:
@@ -75,10 +76,7 @@ class MomentumCorrection(_Around):
 
     def _mask(self, payload: Payload) -> Payload:
         if isinstance(payload, SparsePayload):
-            if self.velocity.is_cpu:
-                cext.zero_at(self.velocity.numpy(), payload.indices.numpy(), self.section.threads)
-            else:
-                self.velocity[payload.indices.long()] = 0.0
+            passes_for(self.velocity, self._kernels).zero_at(self.velocity, payload.indices)
         return payload
 
     def _accumulate(self, gradient: torch.Tensor) -> torch.Tensor:
@@ -97,8 +95,10 @@ class MomentumCorrection(_Around):
         return self.velocity.mul_(self.momentum).add_(gradient)
 
     def _fresh(self, taken: torch.Tensor) -> torch.Tensor:
-        """A payload may be the vector itself: not the velocity."""
-        return taken.clone() if taken is self.velocity else taken
+        """A payload may be the vector itself, or keep it: not the velocity."""
+        if taken is not self.velocity:
+            return taken
+        return torch.from_numpy(self._rooms.array(self.elements)).copy_(taken) if taken.is_cpu else taken.clone()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "velocity": self.velocity}
@@ -139,8 +139,9 @@ class LocalClipping(_Around):
         return torch.from_numpy(cut)
 
     def _norm(self, gradient: torch.Tensor) -> float:
-        """In float64."""
+        """Added up in float64."""
         if kernels_read(gradient):
+            # The sum of x itself costs nothing beside that of its squares.
             sums = cext.moments(gradient.numpy(), self.section.threads, cext.SUM_X + cext.SUM_SQUARES)
             return math.sqrt(sums.sum_squares)
         return float(torch.linalg.vector_norm(gradient, dtype=torch.float64))

@@ -13,7 +13,7 @@ from toolkit.experiment import CompressionSection
 
 
 class _Whole(Compressor):
-    """All of the vector, in memory that is used again."""
+    """All of the vector, where the payload is not the vector itself in memory that is used again."""
 
     memory: type[np.float32] | type[np.uint16]
 
@@ -26,7 +26,7 @@ class _Whole(Compressor):
 
 
 class Dense(_Whole):
-    """No compression: the payload is the vector itself, uncopied, and the residual stays zero."""
+    """No compression: the payload is the vector itself, or its sum with the residual, which stays zero."""
 
     memory = np.float32
 
@@ -40,13 +40,13 @@ class Dense(_Whole):
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> DensePayload:
         self._tell()
         room = torch.from_numpy(self._rooms.array(self.elements)) if residual.is_cpu else None
-        payload = DensePayload(torch.add(residual, gradient, out=room))
+        payload = DensePayload(torch.add(residual, gradient.detach(), out=room))
         residual.zero_()
         return payload
 
 
 class _Rounded(_Whole):
-    """Every value rounded to a 16-bit format; the residual holds the rounding errors, exactly.
+    """Every value rounded to a 16-bit format; the residual holds the rounding errors, exactly below 2^29.
 
     Finite values beyond the format's range are cut to its largest finite one; the rest stays in the residual. Infinity
     and NaN travel as they are.

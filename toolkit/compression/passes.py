@@ -301,7 +301,7 @@ class KernelPasses:
 
 def kernels_read(vector: torch.Tensor) -> bool:
     """Whether the kernels read this float32 vector in its place."""
-    return vector.dtype == torch.float32 and vector.is_cpu and vector.is_contiguous()
+    return vector.dtype == torch.float32 and vector.is_cpu and vector.is_contiguous() and not vector.requires_grad
 
 
 def passes_for(x: torch.Tensor, kernels: KernelPasses) -> Passes:

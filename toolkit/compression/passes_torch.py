@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,20 +51,25 @@ class TorchPasses:
         return self._remove(residual, self.above(residual, threshold))
 
     def moments(self, x: torch.Tensor, sums: int = cext.SUM_ALL) -> TorchSums:
-        magnitudes = x.abs().double()
+        """Those that are asked for; the others are NaN, and non-zeros are counted beside all sums only."""
+        magnitudes = x.abs().double() if sums & ~cext.SUM_X else x.abs()
+
+        def asked(bit: int, total: Callable[[], torch.Tensor]) -> float:
+            return float(total()) if sums & bit else math.nan
+
         return TorchSums(
             count=x.numel(),
-            nonzero=int(torch.count_nonzero(x)),
-            sum=float(x.double().sum()),
-            sum_abs=float(magnitudes.sum()),
-            sum_squares=float(magnitudes.square().sum()),
-            sum_log=float((magnitudes + LOG_EPSILON).log().sum()),
+            nonzero=int(torch.count_nonzero(x)) if sums == cext.SUM_ALL else -1,
+            sum=asked(cext.SUM_X, lambda: x.double().sum()),
+            sum_abs=asked(cext.SUM_ABS, magnitudes.sum),
+            sum_squares=asked(cext.SUM_SQUARES, lambda: magnitudes.square().sum()),
+            sum_log=asked(cext.SUM_LOGS, lambda: (magnitudes + LOG_EPSILON).log().sum()),
             max_abs=float(magnitudes.max()) if x.numel() else 0.0,
         )
 
     def moments_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, sums: int = cext.SUM_ALL) -> TorchSums:
         residual.add_(gradient)
-        return self.moments(residual)
+        return self.moments(residual, sums)
 
     def tail_moments(self, x: torch.Tensor, threshold: float, limit: float = math.inf) -> tuple[int, float, float]:
         excess = x.abs().double() - threshold

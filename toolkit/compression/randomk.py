@@ -42,7 +42,7 @@ class IndependentRandomK(SparseCompressor):
 
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
         if isinstance(self.passes(residual), KernelPasses):
-            return self.payload(self._draw(gradient.contiguous(), residual, context), context.density)
+            return self.payload(self._draw(gradient, residual, context), context.density)
         payload = super()._select_feedback(gradient, residual, context)
         assert isinstance(payload, SparsePayload)
         return payload

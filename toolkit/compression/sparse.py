@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from toolkit.compression.base import COMPRESS, Compressor, Context, Payload, SparsePayload
-from toolkit.compression.passes import KernelPasses, Passes, Selection, passes_for
+from toolkit.compression.passes import KernelPasses, Passes, Selection, kernels_read, passes_for
 from toolkit.compression.residual import seed_of
 from toolkit.experiment import CompressionSection
 
@@ -23,6 +23,8 @@ class SparseCompressor(Compressor):
         return passes_for(vector, self._kernels)
 
     def select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> Payload:
+        if residual.is_cpu and not kernels_read(gradient):
+            gradient = gradient.detach().float().contiguous()
         if residual.dtype == torch.bfloat16:
             self._kernels.seed = seed_of(context, COMPRESS)
         return super().select_feedback(gradient, residual, context)
