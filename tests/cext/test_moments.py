@@ -69,7 +69,7 @@ class TestSumsThatAreAskedFor:
     NAMES = {"sum": cext.SUM_X, "sum_abs": cext.SUM_ABS, "sum_squares": cext.SUM_SQUARES, "sum_log": cext.SUM_LOGS}
 
     def test_they_are_those_of_the_reference(self, level, length, kinds, make, same):
-        for kind, sums in itertools.product(kinds, range(cext.SUM_ALL)):
+        for kind, sums in itertools.product(kinds, (0, 2, 5, 6, 9, 14)):  # each loop of its own, and one that has none
             gradient, x = make(length, kind, seed=1), make(length, kind, seed=2)
             after, wanted_after = x.copy(), x.copy()
             got = cext.moments_feedback(gradient, after, 1, sums)
