@@ -1,4 +1,4 @@
-"""What the moments passes and predictions return, and which sums and fits may be asked for."""
+"""What the moments passes and predictions return, and which sums, fits and 16-bit formats may be asked for."""
 
 from __future__ import annotations
 

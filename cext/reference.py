@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cext.moments_type import SUM_ALL, Collected, Moments, asked_for, asked_tails
-from cext.places import Vector, check_places
+from cext.places import MIX_STEP, Vector, check_places, mixed
 from cext.reference_bf16 import either, widened
 from cext.reference_bf16 import put_bf16 as put_bf16
 from cext.reference_bf16 import round_bf16 as round_bf16
@@ -174,13 +174,6 @@ def count_above(x: Vector, threshold: float, threads: int = 1) -> int:
     return int(np.count_nonzero(_above(x, threshold)))
 
 
-def _mix(z: int) -> int:
-    """splitmix64: a well mixed number for each line, the same in every run."""
-    z = (z + 0x9E3779B97F4A7C15) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-    return z ^ (z >> 31)
-
-
 def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> int:
     """One grain of 32 elements at a jittered place of each of len(out) // 32 strata of x, or of gradient + x.
 
@@ -192,10 +185,11 @@ def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> 
     grains = len(x) // 32
     taken = min(len(out) // 32, grains)
     step = (grains << 32) // taken if taken else 0  # grains a stratum, in units of 2^-32
+    jitter = mixed(np.arange(1, taken + 1, dtype=np.uint64) * MIX_STEP).tolist()
     for j in range(taken):
         first = j * step >> 32
         width = ((j + 1) * step >> 32) - first
-        at = 32 * (first + ((_mix(j) >> 32) * width >> 32))
+        at = 32 * (first + ((jitter[j] >> 32) * width >> 32))
         grain = x[at : at + 32]
         each = taken // groups
         place = j % groups * each + j // groups if j // groups < each else j

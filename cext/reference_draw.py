@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cext.places import DRAW_BLOCK, Vector
-
-STEP = np.uint64(0x9E3779B97F4A7C15)
-
-Bits = NDArray[np.uint64]
+from cext.places import DRAW_BLOCK, MIX_STEP, Vector, mixed
 
 
 def select_drawn(
@@ -49,11 +45,11 @@ def select_drawn(
 
 def _places(length: int, count: int, seed: int, block: int) -> NDArray[np.int64]:
     wanted = min(count, length - count) if count > length // 2 else count
-    state = _mixed(np.uint64((seed + (block + 1) * int(STEP)) % 2**64))
+    state = mixed(np.uint64((seed + (block + 1) * int(MIX_STEP)) % 2**64))
     numbers, found = 16 + wanted, np.empty(0, np.int64)
     while len(found) < wanted:
         numbers *= 2
-        said = _mixed(state + STEP * np.arange(1, numbers + 1, dtype=np.uint64))
+        said = mixed(state + MIX_STEP * np.arange(1, numbers + 1, dtype=np.uint64))
         shifts = np.array([0, 16, 32, 48], np.uint64)
         drawn = (said[:, None] >> shifts).ravel() & np.uint64(2 ** (length - 1).bit_length() - 1)
         drawn = drawn[drawn < length].astype(np.int64)
@@ -62,11 +58,3 @@ def _places(length: int, count: int, seed: int, block: int) -> NDArray[np.int64]
     taken = np.zeros(length, bool)
     taken[found] = True
     return np.flatnonzero(taken if wanted == count else ~taken)
-
-
-def _mixed(z: Bits | np.uint64) -> Bits:
-    with np.errstate(over="ignore"):
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed: Bits = np.asarray(z ^ (z >> np.uint64(31)))
-    return mixed

@@ -27,11 +27,19 @@ enum {
 #define KEY_MASK 0x7fffffff
 #define KEY_INFINITY 0x7f800000
 
-static inline int32_t key_of(float x) {
-  int32_t bits;
+static inline uint32_t bits_of(float x) {
+  uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
-  return bits & KEY_MASK;
+  return bits;
 }
+
+static inline float float_of(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+static inline int32_t key_of(float x) { return (int32_t)(bits_of(x) & KEY_MASK); }
 
 /* How much of a sweep is expected to go on, and so how it is packed: so many places of a word are noted at a time, or
  * all its registers are compacted. */

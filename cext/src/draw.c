@@ -1,9 +1,8 @@
 #include "draw.h"
+#include "mix.h"
 #include "parallel.h"
 
 enum { WORDS = DRAW_BLOCK / WORD, PIECE = SWEPT, BLOCKS_A_THREAD = 4, PLACES = 4 };
-
-static const uint64_t STEP = UINT64_C(0x9E3779B97F4A7C15);
 
 struct job {
   const float *gradient;
@@ -14,13 +13,6 @@ struct job {
   const struct payload *out;
   struct tasks blocks;
 };
-
-/* splitmix64: equally distributed, and well mixed for neighbouring states. */
-static uint64_t mixed(uint64_t z) {
-  z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-  z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-  return z ^ (z >> 31);
-}
 
 /* 1 if the place was free; it is taken then. */
 static inline int64_t take_place(uint64_t *bits, uint32_t place) {
@@ -35,7 +27,7 @@ static void take_places(uint64_t *bits, int64_t length, int64_t wanted, uint64_t
   while (mask / 2 >= length - 1 && mask > 0)
     mask /= 2;
   for (int64_t found = 0; found < wanted;) {
-    state += STEP;
+    state += MIX_STEP;
     uint64_t number = mixed(state);
     if (length == (int64_t)mask + 1 && found + PLACES <= wanted) {
       for (int i = 0; i < PLACES; i++, number >>= 16)
@@ -78,7 +70,7 @@ static void draw_worker(void *context) {
   for (int64_t b; (b = take_task(&job->blocks)) >= 0;) {
     const int64_t start = b * DRAW_BLOCK, length = min64(DRAW_BLOCK, job->n - start);
     int64_t at = b ? job->ends[b - 1] : 0;
-    draw_block(bits, length, job->ends[b] - at, mixed(job->seed + (uint64_t)(b + 1) * STEP));
+    draw_block(bits, length, job->ends[b] - at, mixed(job->seed + (uint64_t)(b + 1) * MIX_STEP));
     for (int64_t piece = 0; piece < length; piece += PIECE) {
       const int64_t end = min64(length, piece + PIECE);
       if (job->gradient)

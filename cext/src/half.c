@@ -13,18 +13,6 @@ struct job {
   struct tasks chunks;
 };
 
-static inline uint32_t bits_of(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-static inline float float_of(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
 /* All ones where a < b, both below 2^31: no branch, so that the loops become vectors. */
 static inline uint32_t below(uint32_t a, uint32_t b) { return (uint32_t)((int32_t)(a - b) >> 31); }
 
@@ -70,21 +58,16 @@ static inline struct rounded bf16_of(uint32_t magnitude) {
       x[i] = float_of(bits_of(sum - float_of(r.magnitude | sign)) & below(magnitude, KEY_INFINITY));                   \
   }
 
-#define DEFINE(isa, target)                                                                                            \
-  target static void fp16_##isa(const float *restrict gradient, float *restrict x, int64_t n,                          \
-                                uint16_t *restrict out) {                                                              \
+/* Apart with a gradient and without: no condition is left in the loops. */
+#define DEFINE_FORMAT(name, isa, target)                                                                               \
+  target static void name##_##isa(const float *restrict gradient, float *restrict x, int64_t n,                        \
+                                  uint16_t *restrict out) {                                                            \
     if (gradient)                                                                                                      \
-      ROUND(fp16_of)                                                                                                   \
+      ROUND(name##_of)                                                                                                 \
     else                                                                                                               \
-      ROUND(fp16_of)                                                                                                   \
-  }                                                                                                                    \
-  target static void bf16_##isa(const float *restrict gradient, float *restrict x, int64_t n,                          \
-                                uint16_t *restrict out) {                                                              \
-    if (gradient)                                                                                                      \
-      ROUND(bf16_of)                                                                                                   \
-    else                                                                                                               \
-      ROUND(bf16_of)                                                                                                   \
+      ROUND(name##_of)                                                                                                 \
   }
+#define DEFINE(isa, target) DEFINE_FORMAT(fp16, isa, target) DEFINE_FORMAT(bf16, isa, target)
 FOR_EACH_ISA(DEFINE)
 
 static void round_worker(void *context) {

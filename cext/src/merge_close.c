@@ -27,12 +27,6 @@ void clear_close(struct close_window *window, int64_t width) {
   clear_from(window, 0);
 }
 
-static uint32_t bits_of(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
 /* Compilers turn it into a loop of whole registers. */
 static bool any_tiny(const float *values, int64_t count) {
   int32_t any = 0;

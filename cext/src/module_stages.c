@@ -52,7 +52,7 @@ static bool take_stage(struct asking *asking, int number) {
   return true;
 }
 
-/* from `least` to `most` stages; what is taken is released by `released` */
+/* from `least` to `most` stages; `take_back` gives up what is taken */
 static bool take_stages(struct asking *asking, PyObject *stages, int least, int most) {
   asking->sequence = PySequence_Tuple(stages);
   if (asking->sequence == NULL) {

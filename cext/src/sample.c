@@ -1,5 +1,6 @@
 #include "sample.h"
 #include "histogram.h"
+#include "mix.h"
 #include "parallel.h"
 
 #include <math.h>
@@ -11,18 +12,11 @@ enum {
   STRIDED_CHUNK = 16384,
 };
 
-/* A well mixed number for each line, the same in every run (splitmix64). */
-static uint64_t mix(uint64_t z) {
-  z = (z + 0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
 /* Where grain j begins: somewhere in stratum j, of `step` / 2^32 grains. No division: it would cost more than a grain.
  */
 static int64_t grain_of(int64_t j, uint64_t step) {
   uint64_t first = (uint64_t)j * step >> 32, width = ((uint64_t)(j + 1) * step >> 32) - first;
-  return (int64_t)(first + ((mix((uint64_t)j) >> 32) * width >> 32)) * GRAIN;
+  return (int64_t)(first + ((mixed((uint64_t)(j + 1) * MIX_STEP) >> 32) * width >> 32)) * GRAIN;
 }
 
 /* `count` elements; the compiler knows how many. */

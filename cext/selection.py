@@ -1,0 +1,136 @@
+"""Choosing entries of a vector: by size, by whole blocks, or by lot; see cext and cext.reference."""
+
+from __future__ import annotations
+
+from cext.levels import _kernels
+from cext.moments_type import SUM_ALL, Collected, Moments, asked_for, asked_tails
+from cext.places import Vector
+
+
+def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1) -> int:
+    """Entries with |x| > threshold, ascending; returns the true count, writes at most len(indices) of them."""
+    count: int = _kernels.threshold_select(x, threshold, indices, values, threads)
+    return count
+
+
+def threshold_select_feedback(
+    gradient: Vector,
+    residual: Vector,
+    threshold: float,
+    indices: Vector,
+    values: Vector,
+    threads: int = 1,
+    seed: int = 0,
+) -> int:
+    """residual += gradient, then threshold_select from residual, which becomes 0 where an entry is written."""
+    count: int = _kernels.threshold_select_feedback(gradient, residual, threshold, indices, values, threads, seed)
+    return count
+
+
+def topk_predictable(n: int, k: int) -> bool:
+    """Whether one pass finds the k largest of n, as a rule: a bfloat16 residual has nothing else."""
+    found: bool = _kernels.topk_predictable(n, k)
+    return found
+
+
+def topk_workspace(n: int, k: int) -> int:
+    """Bytes (uint8 elements) of workspace that the exact top-k of n elements needs."""
+    size: int = _kernels.topk_workspace(n, k)
+    return size
+
+
+def topk_select(x: Vector, k: int, indices: Vector, values: Vector, workspace: Vector, threads: int = 1) -> int:
+    """Exactly the k largest |x|, ties by the lowest index, ascending indices; returns k."""
+    count: int = _kernels.topk_select(x, k, indices, values, workspace, threads)
+    return count
+
+
+def topk_select_feedback(
+    gradient: Vector,
+    residual: Vector,
+    k: int,
+    indices: Vector,
+    values: Vector,
+    workspace: Vector,
+    threads: int = 1,
+    seed: int = 0,
+) -> int:
+    """residual += gradient, then topk_select from residual, which becomes 0 where an entry is written.
+
+    Returns k; with a bfloat16 residual -1 where one pass does not do: then nothing is selected.
+    """
+    count: int = _kernels.topk_select_feedback(gradient, residual, k, indices, values, workspace, threads, seed)
+    return count
+
+
+def collect_workspace(n: int) -> int:
+    """Bytes (uint8 elements) of workspace that collect_feedback of n elements needs."""
+    size: int = _kernels.collect_workspace(n)
+    return size
+
+
+def collect_feedback(
+    gradient: Vector,
+    residual: Vector,
+    low: float,
+    zero_above: float,
+    indices: Vector,
+    values: Vector,
+    brackets: Vector,
+    between: Vector,
+    workspace: Vector,
+    sums: int = SUM_ALL,
+    threads: int = 1,
+    seed: int = 0,
+) -> Collected:
+    """residual += gradient, sums, the brackets' tails and the candidates above `low`, in one pass over memory."""
+    arrays = (indices, values, brackets, between, workspace)
+    found, all_sums, tails, inside = _kernels.collect_feedback(
+        gradient, residual, low, zero_above, *arrays, sums, threads, seed
+    )
+    return Collected(found, asked_for(Moments(*all_sums), sums), asked_tails(tails, sums), inside)
+
+
+def settle(
+    residual: Vector,
+    indices: Vector,
+    values: Vector,
+    count: int,
+    zeroed_above: float,
+    threshold: float,
+    threads: int = 1,
+    seed: int = 0,
+) -> int:
+    """Keeps the entries with |value| > threshold, in place, and mends the residual; returns how many they are."""
+    kept: int = _kernels.settle(residual, indices, values, count, zeroed_above, threshold, threads, seed)
+    return kept
+
+
+def select_blocks(
+    gradient: Vector | None, x: Vector, low: float, blocks: Vector, scores: Vector, threads: int = 1
+) -> int:
+    """x += gradient, if there is one; then the blocks of 16 elements with a sum of |x| above `low`, and these sums."""
+    count: int = _kernels.select_blocks(gradient, x, low, blocks, scores, threads)
+    return count
+
+
+def take_blocks(
+    residual: Vector, blocks: Vector, indices: Vector, values: Vector, threads: int = 1, zero: bool = True
+) -> int:
+    """Whole blocks of 16 of residual, which become 0 there unless `zero` is false; returns the number of entries."""
+    count: int = _kernels.take_blocks(residual, blocks, indices, values, threads, zero)
+    return count
+
+
+def select_drawn(
+    gradient: Vector | None,
+    x: Vector | None,
+    n: int,
+    ends: Vector,
+    seed: int,
+    indices: Vector,
+    values: Vector,
+    threads: int = 1,
+) -> None:
+    """x += gradient, if there is one; then entries at places that are drawn, so many a block of DRAW_BLOCK elements."""
+    _kernels.select_drawn(gradient, x, n, ends, seed, indices, values, threads)
