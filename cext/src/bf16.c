@@ -2,7 +2,7 @@
 
 #include "parallel.h"
 
-enum { CHUNK = 32 * BF16_PIECE };
+enum { CHUNK = 32 * BF16_PIECE, AHEAD = 1024 /* elements asked for early */ };
 
 /* 16 well mixed bits for each place. One hash serves two places, eight apart (the constants are MurmurHash3's). */
 static inline uint32_t noise_of(uint32_t seed, uint32_t place) {

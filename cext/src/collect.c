@@ -64,9 +64,9 @@ static void collect_sub_tile(const struct kernels *kernels, const struct selecti
     bf16_sweep(kernels, s->gradient + at, s->bf16, at, n, &sweep);
   else
     kernels->sweep(s->gradient + at, s->x + at, n, &sweep);
-  p->amount = amount_of(p->packed - before, n);
+  p->amount = amount_of(kernels, p->packed - before, n);
   local->found = division.found;
-  local->amount = amount_of(division.survivors, n);
+  local->amount = amount_of(kernels, division.survivors, n);
 }
 
 int64_t collect_piece(const struct kernels *kernels, const struct selection *s, int64_t at, int64_t end,

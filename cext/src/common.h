@@ -20,7 +20,6 @@ enum {
   TILE = 131072, /* elements a tile, 512 KiB: its candidates stay in L2 until it is their turn */
   TILE_WORDS = TILE / WORD,
   SWEPT = 8192, /* elements one sweep is given at most */
-  AHEAD = 1024, /* elements asked for early: the processor's own prefetching stops at every page */
   MAX_THREADS = 256,
 };
 
@@ -44,11 +43,6 @@ static inline int32_t key_of(float x) { return (int32_t)(bits_of(x) & KEY_MASK);
 /* How much of a sweep is expected to go on, and so how it is packed: so many places of a word are noted at a time, or
  * all its registers are compacted. */
 enum amount { FEW = 2, SOME = 6, MUCH = WORD };
-
-/* Limits measured: 1 and 5 elements a word. */
-static inline enum amount amount_of(int64_t going_on, int64_t n) {
-  return going_on * 64 < n ? FEW : going_on * 12 < n ? SOME : MUCH;
-}
 
 /* What to pack and where: entries go to indices[packed], values[packed] and on. Whole registers are written, so at
  * least 64 entries of room beyond those in use are needed to go on. */
@@ -119,6 +113,7 @@ struct sweep {
 /* The inner loops of one instruction set. */
 struct kernels {
   const char *name;
+  int64_t few; /* elements, of which less than one that goes on is FEW: measured */
   /* Packs the entries of x[0..n) with |x| above pack->key behind each other; returns the elements it has done: n, or
    * less if the room ran short. */
   int64_t (*pack)(const float *x, int64_t n, struct packing *pack);
@@ -153,6 +148,10 @@ struct kernels {
   /* sums over the elements with keys in (key, limit], key being that of the threshold */
   void (*tail)(const float *x, int64_t n, double threshold, int32_t key, int32_t limit, struct tail_lanes *lanes);
 };
+
+static inline enum amount amount_of(const struct kernels *kernels, int64_t going_on, int64_t n) {
+  return going_on * kernels->few < n ? FEW : going_on * 12 < n ? SOME : MUCH; /* 5 a word: measured */
+}
 
 extern const struct kernels kernels_serial;
 extern const struct kernels kernels_avx2;

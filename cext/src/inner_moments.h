@@ -89,8 +89,8 @@ INLINE void close_counts(const struct counts *counts, struct moment_lanes *lanes
 /* One register of gradient + x; the first of a block asks early for what comes later. */
 INLINE vec add_ahead(const float *gradient, const float *x, int64_t at, bool first) {
   if (first) {
-    __builtin_prefetch(x + at + AHEAD, 1);
-    __builtin_prefetch(gradient + at + AHEAD);
+    __builtin_prefetch(x + at + UPDATE_AHEAD, 1);
+    __builtin_prefetch(gradient + at + UPDATE_AHEAD);
   }
   return v_add(v_load(x + at), v_load(gradient + at));
 }
@@ -139,7 +139,7 @@ static int variant_of(int sums) {
 INLINE vec read_ahead(const float *gradient, float *x, int64_t at, bool first, bool feedback) {
   if (!feedback) {
     if (first)
-      __builtin_prefetch(x + at + AHEAD);
+      __builtin_prefetch(x + at + READ_AHEAD);
     return v_load(x + at);
   }
   const vec v = add_ahead(gradient, x, at, first);
@@ -255,7 +255,7 @@ static void tail(const float *x, int64_t n, double threshold, int32_t key, int32
     sum_squares[part] = d_load(lanes->sum_squares + part * VEC);
   }
   for (; i + LANES <= n; i += LANES) {
-    __builtin_prefetch(x + i + AHEAD);
+    __builtin_prefetch(x + i + READ_AHEAD);
     UNROLL for (int part = 0; part < PARTS; part++) {
       vec v = v_zero_above(v_load(x + i + part * VEC), limit);
       count += __builtin_popcount(v_greater(v, key));

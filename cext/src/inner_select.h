@@ -60,7 +60,7 @@ INLINE int64_t pack_registers(float *x, int32_t base, int32_t key, int32_t zero_
   int64_t packed = 0;
   for (int b = 0; b < WORD; b += VEC) {
     if (b % LANES == 0)
-      __builtin_prefetch(x + b + AHEAD, zero);
+      __builtin_prefetch(x + b + (zero ? UPDATE_AHEAD : READ_AHEAD), zero);
     const vec v = v_load(x + b);
     if (zero)
       v_store(x + b, v_zero_above(v, zero_key));
@@ -87,7 +87,7 @@ INLINE int64_t pack_loop(float *x, int64_t n, struct packing *p, bool zero, bool
     uint64_t bits = 0;
     for (int b = 0; b < WORD / VEC; b++) {
       if (b * VEC % LANES == 0)
-        __builtin_prefetch(x + i + b * VEC + AHEAD, zero);
+        __builtin_prefetch(x + i + b * VEC + (zero ? UPDATE_AHEAD : READ_AHEAD), zero);
       block[b] = v_load(x + i + b * VEC);
       bits |= (uint64_t)v_greater(block[b], key) << b * VEC;
       if (zero)
@@ -138,8 +138,8 @@ INLINE int64_t pack_entries_loop(const int32_t *indices, const float *values, in
   int32_t *const out_indices = p->indices;
   float *const out_values = p->values;
   for (; i + VEC <= n && packed + VEC <= room; i += VEC) {
-    __builtin_prefetch(indices + i + AHEAD);
-    __builtin_prefetch(values + i + AHEAD);
+    __builtin_prefetch(indices + i + READ_AHEAD);
+    __builtin_prefetch(values + i + READ_AHEAD);
     vec v = v_load(values + i);
     uint32_t mask = v_greater(v, key);
     if (residual && i + MEND_AHEAD + VEC <= n)
@@ -203,7 +203,7 @@ static int64_t count_above(const float *x, int64_t n, int32_t key) {
   UNROLL for (int part = 0; part < PARTS; part++) above[part] = i_zero();
   int64_t i = 0, count = 0;
   for (; i + LANES <= n; i += LANES) {
-    __builtin_prefetch(x + i + AHEAD);
+    __builtin_prefetch(x + i + READ_AHEAD);
     UNROLL for (int part = 0; part < PARTS; part++) above[part] =
         i_count_above(above[part], v_load(x + i + part * VEC), key);
   }

@@ -60,7 +60,7 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
   const bool squares = what & SUM_SQUARES;
   struct counts counts = no_counts();
   ivec above = i_zero(), above_second = i_zero();
-  const bool apart = stages > 0 && amount == MUCH;
+  const bool apart = stages > 0 && amount == MUCH, wordwise = amount == MUCH || (WORDWISE && amount == SOME);
   int64_t inside_noted = 0;
   const int64_t words = n / WORD, most = stages > 0 || what & SUM_LOGS ? GROUP : 1;
   for (int64_t start = 0; start < words; start += most) {
@@ -75,7 +75,7 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
         UNROLL for (int b = 0; b < WORD / LANES; b++) {
           const int64_t at = (start + w) * WORD + b * LANES + part * VEC;
           const vec v = add_ahead(gradient, x, at, part == 0);
-          v_store(x + at, amount == MUCH ? v_zero_above(v, zero_key) : v);
+          v_store(x + at, wordwise ? v_zero_above(v, zero_key) : v);
           block[w][b * PARTS + part] = v;
           if (apart)
             inside_bits |= (uint64_t)(stages == 1 ? v_inside_or_above(v, low.low_key, low.high_key, INT32_MAX)
@@ -108,8 +108,8 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
     }
     for (int64_t w = 0; w < group; w++) {
       const int32_t base = (int32_t)(pack->base + (start + w) * WORD);
-      packed += amount == MUCH ? v_pack_word(block[w], going_on[w], base, indices + packed, values + packed)
-                               : note_places(going_on[w], base, indices + packed, amount);
+      packed += wordwise ? v_pack_word(block[w], going_on[w], base, indices + packed, values + packed)
+                         : note_places(going_on[w], base, indices + packed, amount);
       if (apart)
         inside_noted += note_places(inside[w], (int32_t)((start + w) * WORD), d->indices + inside_noted, FEW);
     }
@@ -118,7 +118,7 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
     d->between[d->found++] = x[d->indices[i]];
   const int64_t before = pack->packed;
   pack->packed = packed;
-  if (amount != MUCH)
+  if (!wordwise)
     fetch_noted(pack, before, x);
   close_counts(&counts, &lanes, words * (WORD / LANES), what);
   *s->moments = lanes;
@@ -264,7 +264,7 @@ static int64_t pack_feedback(const float *gradient, float *residual, int64_t n, 
     const int64_t before = p->packed;
     p->base = base + i;
     sweep(gradient + i, residual + i, min64(SWEPT, n - i), &s);
-    p->amount = amount_of(p->packed - before, SWEPT);
+    p->amount = amount_of(&ISA_KERNELS, p->packed - before, SWEPT);
   }
   p->base = base;
   return min64(i, n);

@@ -10,6 +10,10 @@
 #define ISA_NAME "avx512"
 #define ISA_KERNELS kernels_avx512
 
+/* Elements asked for early where a pass reads, and where it updates what it reads: the processor's own prefetching
+ * stops at every page. FEW_OF: see struct kernels. All measured. */
+enum { READ_AHEAD = 2048, UPDATE_AHEAD = 704, FEW_OF = 256 };
+
 static const uint8_t lane_numbers[64] __attribute__((aligned(64))) = {
     0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
     22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
@@ -29,20 +33,28 @@ static inline void v_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 static inline vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 static inline vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 static inline ivec v_key(vec v) { return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(KEY_MASK)); }
-static inline uint32_t v_greater(vec v, int32_t key) {
-  uint32_t mask = _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
-  /* In a general register from here on: GCC 12 spills the widened mask with 16 bits and reads it back with 32. */
+static inline __mmask16 above_of(vec v, int32_t key) {
+  return _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
+}
+/* In a general register from here on: GCC 12 spills the widened mask with 16 bits and reads it back with 32. */
+static inline uint32_t bits_of_mask(__mmask16 lanes) {
+  uint32_t mask = lanes;
   __asm__("" : "+r"(mask));
   return mask;
 }
+static inline uint32_t v_greater(vec v, int32_t key) { return bits_of_mask(above_of(v, key)); }
 /* keys in (low, high] or above `above`; low <= high */
+static inline __mmask16 inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
+  return _kor_mask16(_kandn_mask16(above_of(v, high), above_of(v, low)), above_of(v, above));
+}
 static inline uint32_t v_inside_or_above(vec v, int32_t low, int32_t high, int32_t above) {
-  return (v_greater(v, low) & ~v_greater(v, high)) | v_greater(v, above);
+  return bits_of_mask(inside_or_above(v, low, high, above));
 }
 /* keys in (low, high], in (low2, high2], which do not overlap, or above `above` */
 static inline uint32_t v_inside_two_or_above(vec v, int32_t low, int32_t high, int32_t low2, int32_t high2,
                                              int32_t above) {
-  return v_inside_or_above(v, low, high, above) | v_inside_or_above(v, low2, high2, INT32_MAX);
+  const __mmask16 second = _kandn_mask16(above_of(v, high2), above_of(v, low2));
+  return bits_of_mask(_kor_mask16(inside_or_above(v, low, high, above), second));
 }
 /* Packs four blocks: the positions of the set bits, 16 at a time, choose among 64 lanes. One store for up to 16
  * entries, where packing block by block takes four that straddle cache lines. Writes whole registers; returns the
@@ -82,13 +94,12 @@ static inline vec v_zero_above(vec v, int32_t key) {
 
 /* counts lanes with keys above `key` */
 static inline ivec i_count_above(ivec count, vec v, int32_t key) {
-  __mmask16 mask = _mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key));
-  return _mm512_mask_add_epi32(count, mask, count, _mm512_set1_epi32(1));
+  return _mm512_mask_add_epi32(count, above_of(v, key), count, _mm512_set1_epi32(1));
 }
 static inline vec v_abs(vec v) { return _mm512_castsi512_ps(v_key(v)); }
 /* |v| - t where the key is above `key`, else 0 */
 static inline vec v_excess(vec v, int32_t key, float t) {
-  return _mm512_maskz_sub_ps(_mm512_cmpgt_epi32_mask(v_key(v), _mm512_set1_epi32(key)), v_abs(v), _mm512_set1_ps(t));
+  return _mm512_maskz_sub_ps(above_of(v, key), v_abs(v), _mm512_set1_ps(t));
 }
 /* the larger of a number and v; NaN where v is */
 static inline vec v_larger(float number, vec v) { return _mm512_max_ps(_mm512_set1_ps(number), v); }

@@ -12,6 +12,10 @@
 #define ISA_NAME "serial"
 #define ISA_KERNELS kernels_serial
 
+/* Elements asked for early where a pass reads, and where it updates what it reads: the processor's own prefetching
+ * stops at every page. FEW_OF: see struct kernels. All measured. */
+enum { READ_AHEAD = 1024, UPDATE_AHEAD = 1024, FEW_OF = 64 };
+
 enum { VEC = LANES };
 typedef struct {
   float lane[LANES];

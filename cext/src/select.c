@@ -66,7 +66,7 @@ static int64_t pack_bf16(const struct job *job, int64_t at, int64_t end, struct 
     const int64_t before = p->packed, length = min64(BF16_PIECE, end - at);
     p->base = at;
     bf16_sweep(job->kernels, s->gradient + at, s->bf16, at, length, &sweep);
-    p->amount = amount_of(p->packed - before, length);
+    p->amount = amount_of(job->kernels, p->packed - before, length);
   }
   return min64(at, end);
 }
@@ -164,7 +164,7 @@ static void flush(struct job *job, struct scratch *scratch) {
 static struct packing expect(const struct job *job, int64_t packed) {
   const struct selection *s = job->selection;
   const int64_t dense = s->n <= CACHED && !s->elements ? TILE / 64 : TILE / 256;
-  return (struct packing){.dense = packed > dense, .amount = amount_of(packed, TILE)};
+  return (struct packing){.dense = packed > dense, .amount = amount_of(job->kernels, packed, TILE)};
 }
 
 /* One thread: packs a tile into the output, while it has room for whole registers; returns the position reached. A
