@@ -29,6 +29,12 @@ def gather(x: Vector, indices: Vector, values: Vector) -> None:
     _kernels.gather(x, indices, values)
 
 
+def on_stride(indices: Vector, values: Vector, start: int, stride: int, out: Vector, threads: int = 1) -> int:
+    """Values of the entries at the first len(out) of the places start, start + stride, …, into `out`; how many."""
+    count: int = _kernels.on_stride(indices, values, start, stride, out, threads)
+    return count
+
+
 def delta_size(indices: Vector) -> tuple[int, int]:
     """Codes that ascending int32 indices take in 1 byte each and in 2; see cext.reference.delta_size."""
     in_bytes, in_shorts = _kernels.delta_size(indices)

@@ -381,6 +381,19 @@ def merge_sorted(
     return len(merged)
 
 
+def on_stride(indices: Vector, values: Vector, start: int, stride: int, out: Vector, threads: int = 1) -> int:
+    """Values of the entries at the first len(out) of the places start, start + stride, …, into `out`; how many.
+
+    ValueError where indices do not ascend strictly from 0 on, if that is noticed.
+    """
+    steps, rest = np.divmod(indices.astype(np.int64) - start, stride)
+    found = values[(rest == 0) & (steps >= 0) & (steps < len(out))]
+    if len(found) > len(out):
+        raise ValueError("on_stride: indices must ascend")
+    out[: len(found)] = found
+    return len(found)
+
+
 def zero_at(x: Vector, indices: Vector, threads: int = 1) -> None:
     """x[indices] = 0. ValueError before any write if an index is outside [0, n)."""
     check_places(indices, len(x))

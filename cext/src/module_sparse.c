@@ -1,5 +1,6 @@
 /* cext._kernels, second half: the functions that work on listed places. */
 #include "module_lists.h"
+#include "stride.h"
 
 #define METHOD(name) static PyObject *py_##name(PyObject *module, PyObject *const *args, Py_ssize_t count)
 #define OPEN(name, wanted)                                                                                             \
@@ -67,11 +68,27 @@ METHOD(gather) {
   return finish(&call, Py_NewRef(Py_None));
 }
 
+/* indices, values, start, stride, out, threads */
+METHOD(on_stride) {
+  OPEN(on_stride, 6);
+  struct entries list;
+  int64_t start, stride, room, found;
+  float *out;
+  int threads;
+  if (!take_list(&call, args[0], args[1], &list) || !take_int(call.function, args[2], "start", 0, INT32_MAX, &start) ||
+      !take_int(call.function, args[3], "stride", 1, INT32_MAX, &stride) ||
+      !take_vector(&call, args[4], "out", true, &out, &room) || !take_threads(call.function, args[5], &threads))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  found = on_stride(&list, start, stride, out, room, threads);
+  Py_END_ALLOW_THREADS;
+  if (found < 0)
+    PyErr_Format(PyExc_ValueError, "%s: indices must ascend", call.function);
+  return finish(&call, found < 0 ? NULL : PyLong_FromLongLong(found));
+}
+
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef sparse_methods[] = {
-    ENTRY(scatter_add),
-    ENTRY(zero_at),
-    ENTRY(gather),
-    {NULL, NULL, 0, NULL},
+    ENTRY(scatter_add), ENTRY(zero_at), ENTRY(gather), ENTRY(on_stride), {NULL, NULL, 0, NULL},
 };

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import cext
 from cext import reference
@@ -228,3 +230,42 @@ def test_huge_pages_change_nothing_that_is_held(elements, make):
     assert np.array_equal(x, make(elements))
     with pytest.raises((TypeError, BufferError, ValueError)):
         cext.huge_pages(np.broadcast_to(np.float32(1), 3))
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_on_stride_finds_what_a_strided_sample_holds(data):
+    n = data.draw(st.integers(1, 3000))
+    start, stride = data.draw(st.integers(0, n)), data.draw(st.integers(1, 200))
+    room = data.draw(st.integers(0, 50))
+    listed = np.flatnonzero(np.random.default_rng(data.draw(st.integers(0, 9))).random(n) < data.draw(st.floats(0, 1)))
+    x = np.arange(1, n + 1, dtype=np.float32)
+    wanted = x[start::stride][:room]
+    wanted = wanted[np.isin(wanted - 1, listed)]
+    for module in (cext, reference):
+        out = np.zeros(room, np.float32)
+        count = module.on_stride(listed.astype(np.int32), x[listed], start, stride, out, 2)
+        assert np.array_equal(out[:count], wanted)
+        assert not out[count:].any() or module is cext, "what is behind is cext's to use"
+
+
+@pytest.mark.parametrize("start", [0, 5, 2**31 - 1])
+@pytest.mark.parametrize("stride", [1, 2, 3, 64, 96, 100, 2**20 * 3, 2**30, 2**31 - 1])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_on_stride_of_long_lists(level, start, stride, threads):
+    indices = np.flatnonzero(np.random.default_rng(0).random(1_500_000) < 0.5).astype(np.int32)
+    indices = np.concatenate((indices, np.arange(2**31 - 300, 2**31, dtype=np.int64).astype(np.int32)))
+    values = np.arange(len(indices), dtype=np.float32)
+    got, wanted = np.zeros(1_600_000, np.float32), np.zeros(1_600_000, np.float32)
+    count = cext.on_stride(indices, values, start, stride, got, threads)
+    assert count == reference.on_stride(indices, values, start, stride, wanted)
+    assert np.array_equal(got[:count], wanted[:count])
+
+
+def test_on_stride_refuses_a_list_that_overflows_its_room():
+    indices = np.zeros(1_000_000, np.int32)
+    for module in (cext, reference):
+        out = np.zeros(100, np.float32)
+        with pytest.raises(ValueError, match="on_stride: indices must ascend"):
+            module.on_stride(indices, np.ones(len(indices), np.float32), 0, 3, out[:50], 2)
+        assert not out[50:].any()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import cext
-from toolkit.compression import Compressor, Context, SparsePayload, create, predict, sidco
+from toolkit.compression import Compressor, Context, SparsePayload, create, dgc, predict, sidco
 from toolkit.compression.passes import KernelPasses, Prediction
 from toolkit.compression.rooms import FORGOTTEN, MOST, Rooms, standing_zeros
 from toolkit.experiment import CompressionSection
@@ -82,6 +82,41 @@ def test_the_same_payloads_as_pass_by_pass(name: str, data: str, monkeypatch: py
             assert_alike(one.telemetry, many.telemetry)
             if bool((before + gradient).isfinite().all()):
                 assert bits(a.dense() + r_one) == bits(before + gradient)
+
+
+@pytest.mark.parametrize("data", list(DATA))
+def test_dgc_predicts_the_threshold_of_its_strided_sample(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large vectors are not strided through: what the strided sample would say is found among the candidates."""
+    predict_from(monkeypatch, 1)
+    for density in (0.03, 0.002):
+        one, many = make("dgc", threads=2), make("dgc")
+        r_one, r_many = torch.zeros(N), torch.zeros(N)
+        for step in range(8):
+            gradient, context = sample(data, step), Context("bucket", step, density)
+            monkeypatch.setattr(dgc.DGC, "sampled_from", 1)
+            a = one.select_feedback(gradient, r_one, context)
+            monkeypatch.setattr(dgc.DGC, "sampled_from", 10**9)
+            b = many.select_feedback(gradient, r_many, context)
+            assert isinstance(a, SparsePayload)
+            assert isinstance(b, SparsePayload)
+            assert torch.equal(a.indices, b.indices)
+            assert a.values.numpy().tobytes() == b.values.numpy().tobytes()
+            assert one.telemetry == many.telemetry
+            assert bits(r_one) == bits(r_many)
+
+
+def test_dgc_strides_through_a_large_vector_only_where_a_prediction_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dgc.DGC, "predict_from", 1)
+    monkeypatch.setattr(dgc.DGC, "sampled_from", 1)
+    strided: list[int] = []
+    honest = KernelPasses.sample_strided
+    monkeypatch.setattr(
+        KernelPasses, "sample_strided", lambda self, *given: strided.append(step) or honest(self, *given)
+    )
+    compressor, residual = make("dgc"), torch.zeros(N)
+    for step in range(60):
+        compressor.select_feedback(sample("normal", step), residual, Context("bucket", step, 0.02))
+    assert len(strided) <= 3, f"in {strided}"
 
 
 @pytest.mark.parametrize("data", ["laplace", "normal", "student", "mostly zero"])

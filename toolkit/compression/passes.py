@@ -220,6 +220,12 @@ class KernelPasses:
         self.kernels.sample_strided(added, _stored(x), start, stride, taken, self.threads)
         return torch.from_numpy(taken)
 
+    def on_stride(self, entries: Selection, start: int, stride: int, size: int) -> torch.Tensor:
+        """Of the entries the values of those that lie in x[start::stride][:size]."""
+        room = self._floats.array(size)
+        count = self.kernels.on_stride(entries[0].numpy(), entries[1].numpy(), start, stride, room, self.threads)
+        return torch.from_numpy(room[:count])
+
     def collect_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, wanted: Prediction) -> Collection:
         """residual += gradient, its moments, the brackets' tails and the candidates of a prediction, in one pass.
 

@@ -157,13 +157,18 @@ def strided_sample(
     """About `size` values of `vector`, or of gradient + vector, float32, evenly strided from a start that `seed` says;
     at least one of n >= 1.
     """
-    size = max(1, size)
-    stride = max(1, vector.numel() // size)
-    start = seed % stride  # seeds are mixed already
+    start, stride, size = stride_of(vector.numel(), size, seed)
     if isinstance(passes, KernelPasses):
         return passes.sample_strided(gradient, vector, start, stride, size)
     taken = vector[start::stride][:size]
     return taken.contiguous() if gradient is None else taken + gradient[start::stride][:size]
+
+
+def stride_of(elements: int, size: int, seed: int) -> tuple[int, int, int]:
+    """Start, stride and size of a strided sample of about `size` elements."""
+    stride = max(1, elements // max(1, size))
+    start = seed % stride  # seeds are mixed already
+    return start, stride, min(max(1, size), -(-(elements - start) // stride))
 
 
 def nth_largest(passes: Passes, values: torch.Tensor, n: int) -> float:
