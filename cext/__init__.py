@@ -50,6 +50,7 @@ from cext.moments_type import (
 from cext.places import DRAW_BLOCK
 from cext.selection import (
     collect_feedback,
+    collect_stages,
     collect_workspace,
     select_blocks,
     select_drawn,
@@ -86,6 +87,7 @@ __all__ = [
     "add",
     "capabilities",
     "collect_feedback",
+    "collect_stages",
     "collect_workspace",
     "count_above",
     "delta_decode",

@@ -6,46 +6,31 @@ are outputs and may be longer than what is written. `threads` is accepted and do
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numpy.typing import NDArray
 
-from cext.moments_type import SUM_ALL, Collected, Moments, asked_for, asked_tails
 from cext.places import MIX_STEP, Vector, check_places, mixed
 from cext.reference_bf16 import either, widened
 from cext.reference_bf16 import put_bf16 as put_bf16
 from cext.reference_bf16 import round_bf16 as round_bf16
 from cext.reference_bf16 import round_half as round_half
+from cext.reference_collect import collect_feedback as collect_feedback
+from cext.reference_collect import collect_stages as collect_stages
+from cext.reference_collect import collect_workspace as collect_workspace
+from cext.reference_collect import settle as settle
 from cext.reference_draw import select_drawn as select_drawn
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
 from cext.reference_stages import predict_stages as predict_stages
 from cext.reference_stages import select_stages as select_stages
 from cext.reference_stages import stages_workspace as stages_workspace
+from cext.reference_sums import above, magnitude_key, write
+from cext.reference_sums import count_above as count_above
+from cext.reference_sums import moments as moments
+from cext.reference_sums import moments_feedback as moments_feedback
+from cext.reference_sums import tail_moments as tail_moments
 from cext.reference_wire import delta_decode as delta_decode
 from cext.reference_wire import delta_encode as delta_encode
 from cext.reference_wire import delta_size as delta_size
-
-LOG_EPSILON = np.float32(2.2e-16)
-
-
-def magnitude_key(x: Vector) -> NDArray[np.int32]:
-    """The bits of |x| as int32: the order of magnitudes, with NaN above infinity and above every number."""
-    return x.view(np.int32) & np.int32(0x7FFFFFFF)
-
-
-def _above(x: Vector, threshold: float) -> Vector:
-    if math.isnan(threshold):
-        raise ValueError("threshold = nan: any number is allowed")
-    return ~(np.abs(x).astype(np.float64) <= threshold)  # a NaN is above
-
-
-def _write(x: Vector, chosen: Vector, indices: Vector, values: Vector) -> int:
-    written = min(len(chosen), len(indices))
-    indices[:written] = chosen[:written]
-    values[:written] = x[chosen[:written]]
-    return written
 
 
 def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vector, threads: int = 1) -> int:
@@ -54,8 +39,8 @@ def threshold_select(x: Vector, threshold: float, indices: Vector, values: Vecto
     Writes at most len(indices) of them, the first in index order. Returns the true count, which may be larger; where it
     is smaller, what stands behind it in indices and values is undefined.
     """
-    chosen = np.flatnonzero(_above(x, threshold))
-    _write(x, chosen, indices, values)
+    chosen = np.flatnonzero(above(x, threshold))
+    write(x, chosen, indices, values)
     return len(chosen)
 
 
@@ -74,8 +59,8 @@ def threshold_select_feedback(
     Entries without room stay in the residual, so payload + residual = old residual + gradient, exactly, always.
     """
     residual += gradient
-    chosen = np.flatnonzero(_above(residual, threshold))
-    written = _write(residual, chosen, indices, values)
+    chosen = np.flatnonzero(above(residual, threshold))
+    written = write(residual, chosen, indices, values)
     residual[chosen[:written]] = 0
     return len(chosen)
 
@@ -105,7 +90,7 @@ def topk_select(x: Vector, k: int, indices: Vector, values: Vector, workspace: V
 
     Indices ascend. Returns k.
     """
-    return _write(x, _largest(x, k), indices[:k], values[:k])
+    return write(x, _largest(x, k), indices[:k], values[:k])
 
 
 @either
@@ -126,52 +111,9 @@ def topk_select_feedback(
     """
     residual += gradient
     chosen = _largest(residual, k)
-    written = _write(residual, chosen, indices[:k], values[:k])
+    written = write(residual, chosen, indices[:k], values[:k])
     residual[chosen] = 0
     return written
-
-
-def _sum(x: NDArray[np.floating]) -> float:
-    """In extended precision, where the platform has it, and so rounded about once."""
-    return float(x.sum(dtype=np.longdouble))
-
-
-def moments(x: Vector, threads: int = 1, sums: int = SUM_ALL) -> Moments:
-    """One pass over |x|: see Moments. A NaN makes every sum and the maximum NaN; an infinity makes them infinite.
-
-    The sums are float64; ln(|x| + 2.2e-16) is the first stage of SIDCo-GP (SIDCo, MLSys 2021), added in float32. Those
-    that are not asked for are NaN, and non-zeros are counted only beside all of them.
-    """
-    a = np.abs(x)
-    wide = a.astype(np.float64)
-    logs = np.log((a + LOG_EPSILON).astype(np.float64))
-    largest = float(a.max()) if len(a) else 0.0
-    signed = _sum(x) if math.isfinite(largest) else math.nan
-    found = Moments(len(x), int(np.count_nonzero(x)), signed, _sum(wide), _sum(wide * wide), _sum(logs), largest)
-    return found if sums == SUM_ALL else asked_for(found, sums)
-
-
-def moments_feedback(gradient: Vector, residual: Vector, threads: int = 1, sums: int = SUM_ALL) -> Moments:
-    """residual += gradient, and the moments of the residual."""
-    residual += gradient
-    return moments(residual, threads, sums)
-
-
-def tail_moments(x: Vector, threshold: float, threads: int = 1, limit: float = math.inf) -> tuple[int, float, float]:
-    """Count, sum and sum of squares of |x| - threshold in float64 over threshold < |x| <= limit.
-
-    Without a limit infinity and NaN count. ValueError if the limit is below the threshold.
-    """
-    if not limit >= threshold:
-        raise ValueError("limit must be at least the threshold")
-    chosen = _above(x, threshold) if math.isinf(limit) else _above(x, threshold) & ~_above(x, limit)
-    excess = np.abs(x[chosen]).astype(np.float64) - threshold
-    return len(excess), _sum(excess), _sum(excess * excess)
-
-
-def count_above(x: Vector, threshold: float, threads: int = 1) -> int:
-    """Elements with |x| > threshold (compared in double); NaN is above every threshold."""
-    return int(np.count_nonzero(_above(x, threshold)))
 
 
 def sample(gradient: Vector | None, x: Vector, out: Vector, groups: int = 1) -> int:
@@ -208,86 +150,6 @@ def sample_strided(gradient: Vector | None, x: Vector, start: int, stride: int, 
         out += gradient[start : last + 1 : stride]
 
 
-def collect_workspace(n: int) -> int:
-    """Bytes (uint8 elements) of workspace; the reference needs none."""
-    return 0
-
-
-@either
-def collect_feedback(
-    gradient: Vector,
-    residual: Vector,
-    low: float,
-    zero_above: float,
-    indices: Vector,
-    values: Vector,
-    brackets: Vector,
-    between: Vector,
-    workspace: Vector,
-    sums: int = SUM_ALL,
-    threads: int = 1,
-    seed: int = 0,
-) -> Collected:
-    """One pass for thresholds that need statistics of the whole vector: predict, collect, settle.
-
-    residual += gradient; the candidates |residual| > low go to indices and values, ascending, as many as have room;
-    those above zero_above (>= low) become 0 in the residual, except where there was no room. Moments are those of the
-    residual before that: the largest magnitude and what `sums` asks for (SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS),
-    the others are NaN, and non-zeros are not counted (-1). brackets (float64, low and high in turn, disjoint, in any
-    order) are where further thresholds are predicted: tails has the sums above each high (squares: with SUM_SQUARES),
-    and `between` receives the elements inside each bracket, in no particular order, so that the sums above any
-    threshold inside can be completed exactly.
-    The kernels add up 16 of a tail's excesses and their squares in float32 first and, where the sum of |residual| is
-    wanted alone, that, too: as a rule 1e-8 of a tail off over 2 M elements, and 1e-10 of the sum. For SUM_ABS,
-    SUM_SQUARES and SUM_LOGS together they multiply 16 mantissas in float32 first: at most 2^-24 an element off in
-    sum_log, either way. They are quickest where every high has at most 20 significant bits (cext.short_above).
-    ValueError where brackets overlap.
-    """
-    bounds = np.sort(brackets.reshape(-1, 2), axis=0).ravel()
-    if (np.diff(bounds) < 0).any():
-        raise ValueError("collect_feedback: brackets must not overlap")
-    residual += gradient
-    every = moments(residual)
-    tails = tuple(tail_moments(residual, float(high)) for high in brackets[1::2])
-    inside = [
-        residual[_above(residual, float(a)) & ~_above(residual, float(b))]
-        for a, b in zip(brackets[::2], brackets[1::2], strict=True)
-    ]
-    found = np.concatenate([np.empty(0, np.float32), *inside])
-    between[: len(found)] = found[: len(between)]
-    chosen = np.flatnonzero(_above(residual, low))
-    written = _write(residual, chosen, indices, values)
-    zeroed = chosen[:written]
-    residual[zeroed[_above(residual[zeroed], zero_above)]] = 0
-    return Collected(len(chosen), asked_for(every, sums), asked_tails(tails, sums), len(found))
-
-
-@either
-def settle(
-    residual: Vector,
-    indices: Vector,
-    values: Vector,
-    count: int,
-    zeroed_above: float,
-    threshold: float,
-    threads: int = 1,
-    seed: int = 0,
-) -> int:
-    """Decides among `count` candidates: those with |value| > threshold stay, in order, at the front of indices, values.
-
-    The residual is mended where the prediction was off: 0 where an entry stays, the value where one that was zeroed
-    (|value| > zeroed_above) does not. So payload + residual is again the compensated gradient, exactly.
-    """
-    check_places(indices[:count], len(residual))
-    stays, zeroed = _above(values[:count], threshold), _above(values[:count], zeroed_above)
-    residual[indices[:count][stays]] = 0
-    back = zeroed & ~stays
-    residual[indices[:count][back]] = values[:count][back]
-    kept = np.flatnonzero(stays)
-    indices[: len(kept)], values[: len(kept)] = indices[kept], values[kept]
-    return len(kept)
-
-
 def select_blocks(
     gradient: Vector | None, x: Vector, low: float, blocks: Vector, scores: Vector, threads: int = 1
 ) -> int:
@@ -305,8 +167,8 @@ def select_blocks(
     for half in (8, 4, 2, 1):
         lanes = lanes[:, :half] + lanes[:, half:]
     every = lanes[:, 0]
-    chosen = np.flatnonzero(_above(every, low))
-    _write(every, chosen, blocks, scores)
+    chosen = np.flatnonzero(above(every, low))
+    write(every, chosen, blocks, scores)
     return len(chosen)
 
 
@@ -319,7 +181,7 @@ def take_blocks(
     """
     every = (blocks.astype(np.int64)[:, None] * 16 + np.arange(16)).ravel()
     every = every[every < len(residual)]
-    _write(residual, every, indices[: len(every)], values[: len(every)])
+    write(residual, every, indices[: len(every)], values[: len(every)])
     if zero:
         residual[every] = 0
     return len(every)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from cext.levels import _kernels
-from cext.moments_type import SUM_ALL, Collected, Moments, asked_for, asked_tails
+from cext.moments_type import SUM_ALL, Collected, Moments, StageFit, asked_for, asked_tails
 from cext.places import Vector
 
 
@@ -85,10 +88,38 @@ def collect_feedback(
 ) -> Collected:
     """residual += gradient, sums, the brackets' tails and the candidates above `low`, in one pass over memory."""
     arrays = (indices, values, brackets, between, workspace)
-    found, all_sums, tails, inside = _kernels.collect_feedback(
-        gradient, residual, low, zero_above, *arrays, sums, threads, seed
+    seen = _kernels.collect_feedback(gradient, residual, low, zero_above, *arrays, sums, threads, seed)
+    return _collected(seen, sums)
+
+
+def _collected(seen: tuple[Any, ...], sums: int) -> Collected:
+    candidates, all_sums, tails, inside = seen
+    return Collected(candidates, asked_for(Moments(*all_sums), sums), asked_tails(tails, sums), inside)
+
+
+def collect_stages(
+    gradient: Vector,
+    residual: Vector,
+    low: float,
+    zero_above: float,
+    indices: Vector,
+    values: Vector,
+    brackets: Vector,
+    between: Vector,
+    workspace: Vector,
+    sums: int,
+    stages: Sequence[StageFit],
+    threads: int = 1,
+    seed: int = 0,
+) -> tuple[Collected | None, int, float]:
+    """collect_feedback and settling on the threshold that stages end at: None, the count and the threshold; or what was
+    collected, and -1, where it does not tell.
+    """
+    arrays = (indices, values, brackets, between, workspace)
+    seen, kept, threshold = _kernels.collect_stages(
+        gradient, residual, low, zero_above, *arrays, sums, stages, threads, seed
     )
-    return Collected(found, asked_for(Moments(*all_sums), sums), asked_tails(tails, sums), inside)
+    return None if seen is None else _collected(seen, sums), kept, threshold
 
 
 def settle(

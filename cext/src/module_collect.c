@@ -1,7 +1,7 @@
 /* cext._kernels, third part: sampling, collecting candidates with statistics, settling on a threshold, whole blocks. */
-#include "arguments.h"
+#include "asking.h"
 #include "blocks.h"
-#include "collect.h"
+#include "resolve.h"
 #include "sample.h"
 #include "sparse.h"
 
@@ -143,36 +143,92 @@ static PyObject *tuple_of(const struct collected *r, const struct collector *c, 
                        m->sum_abs, m->sum_squares, m->sum_log, m->max_abs, tails, (long long)c->found);
 }
 
-/* gradient, residual, low, zero_above, indices, values, brackets, between, workspace, sums, threads, seed */
-METHOD(collect_feedback) {
-  OPEN(collect_feedback, 12);
-  float *gradient, *residual;
+/* One call's pass. */
+struct collecting {
+  struct selection selection;
+  struct collector collector;
+  struct payload out;
   struct bf16 bf16;
+  int sums, threads;
+};
+
+/* args: gradient, residual, low, zero_above, indices, values, brackets, between, workspace, sums; last: threads, seed
+ */
+static bool take_collecting(struct call *call, PyObject *const *args, PyObject *const *last, struct collecting *c) {
+  float *gradient, *residual;
   int64_t n, residual_n;
   int32_t low, zero_above;
-  int threads;
-  struct payload out;
-  struct collector collector = {.stages = 0};
-  struct collected result;
-  if (!take_vector(&call, args[0], "gradient", false, &gradient, &n) ||
-      !take_either(&call, args[1], "residual", true, &residual, &bf16, &residual_n) ||
-      !same_length(call.function, "gradient", n, "residual", residual_n) ||
-      !take_key(call.function, args[2], "low", &low) || !take_key(call.function, args[3], "zero_above", &zero_above) ||
-      !take_entries(&call, args[4], args[5], true, &out.indices, &out.values, &out.capacity) ||
-      !take_collector(&call, args + 6, n, &collector) || !take_threads(call.function, args[10], &threads) ||
-      !take_seed(call.function, args[11], &bf16))
-    return finish(&call, NULL);
+  if (!take_vector(call, args[0], "gradient", false, &gradient, &n) ||
+      !take_either(call, args[1], "residual", true, &residual, &c->bf16, &residual_n) ||
+      !same_length(call->function, "gradient", n, "residual", residual_n) ||
+      !take_key(call->function, args[2], "low", &low) ||
+      !take_key(call->function, args[3], "zero_above", &zero_above) ||
+      !take_entries(call, args[4], args[5], true, &c->out.indices, &c->out.values, &c->out.capacity) ||
+      !take_collector(call, args + 6, n, &c->collector) || !take_threads(call->function, last[0], &c->threads) ||
+      !take_seed(call->function, last[1], &c->bf16))
+    return false;
   if (zero_above < low) {
-    PyErr_Format(PyExc_ValueError, "%s: zero_above must be at least low, or values would be lost", call.function);
+    PyErr_Format(PyExc_ValueError, "%s: zero_above must be at least low, or values would be lost", call->function);
+    return false;
+  }
+  c->sums = c->collector.sums;
+  c->selection = plain_selection(gradient, residual, n, low);
+  c->selection.zero_key = zero_above;
+  c->selection.bf16 = c->bf16.values ? &c->bf16 : NULL;
+  return true;
+}
+
+METHOD(collect_feedback) {
+  OPEN(collect_feedback, 12);
+  struct collecting c = {.collector = {.stages = 0}};
+  struct collected seen;
+  if (!take_collecting(&call, args, args + 10, &c))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  seen = collect(&c.selection, &c.collector, &c.out, c.threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, tuple_of(&seen, &c.collector, c.selection.n));
+}
+
+/* Settles on the stages' threshold if it is known, and the candidates reach down to it; -1 if not. */
+static int64_t settle_stages(struct collecting *c, const struct collected *seen, struct asking *asking,
+                             double *threshold) {
+  const struct others others = python_fits(asking);
+  const struct selection *s = &c->selection;
+  const int32_t low = s->key, zero_key = s->zero_key;
+  if (!resolve_stages(seen, &c->collector, s->n, c->sums, asking->stages, asking->count, &others, c->threads,
+                      threshold) ||
+      seen->candidates > c->out.capacity || threshold_key(*threshold) < low)
+    return -1;
+  return settle(&c->out, seen->candidates, s->x, s->bf16, s->n, threshold_key(*threshold), zero_key, c->threads);
+}
+
+/* Puts back what was taken, where a fit failed. */
+static void take_nothing(struct collecting *c, const struct collected *seen) {
+  const struct selection *s = &c->selection;
+  settle(&c->out, min64(seen->candidates, c->out.capacity), s->x, s->bf16, s->n, INT32_MAX, s->zero_key, c->threads);
+}
+
+/* the same, with stages before threads and seed */
+METHOD(collect_stages) {
+  OPEN(collect_stages, 13);
+  struct collecting c = {.collector = {.stages = 0}};
+  struct asking asking = {.function = call.function};
+  struct collected seen;
+  double threshold;
+  if (!take_collecting(&call, args, args + 11, &c) || !take_stages(&asking, args[10], 1, MOST_STAGES))
+    return finish(&call, NULL);
+  let_go(&asking);
+  seen = collect(&c.selection, &c.collector, &c.out, c.threads);
+  const int64_t kept = settle_stages(&c, &seen, &asking, &threshold);
+  take_back(&asking);
+  if (PyErr_Occurred()) {
+    take_nothing(&c, &seen);
     return finish(&call, NULL);
   }
-  struct selection selection = plain_selection(gradient, residual, n, low);
-  selection.zero_key = zero_above;
-  selection.bf16 = bf16.values ? &bf16 : NULL;
-  Py_BEGIN_ALLOW_THREADS;
-  result = collect(&selection, &collector, &out, threads);
-  Py_END_ALLOW_THREADS;
-  return finish(&call, tuple_of(&result, &collector, n));
+  if (kept >= 0)
+    return finish(&call, Py_BuildValue("OLd", Py_None, (long long)kept, threshold));
+  return finish(&call, Py_BuildValue("NLd", tuple_of(&seen, &c.collector, c.selection.n), -1LL, threshold));
 }
 
 /* residual, indices, values, count, zeroed_above, threshold, threads, seed */
@@ -259,6 +315,6 @@ METHOD(take_blocks) {
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef collect_methods[] = {
-    ENTRY(sample),        ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),
-    ENTRY(select_blocks), ENTRY(take_blocks),       ENTRY(sample_strided),   {NULL, NULL, 0, NULL},
+    ENTRY(sample),      ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),         ENTRY(select_blocks),
+    ENTRY(take_blocks), ENTRY(sample_strided),    ENTRY(collect_stages),   {NULL, NULL, 0, NULL},
 };

@@ -1,83 +1,7 @@
 /* cext._kernels: thresholds of stages that follow one another, and what a sample says about them beforehand. */
-#include "arguments.h"
+#include "asking.h"
 #include "predict.h"
 #include "stages.h"
-
-#include <math.h>
-
-/* Fits in Python, asked in between: they get the GIL, and the thread gives it back. */
-struct asking {
-  const char *function;
-  PyObject *sequence; /* of our own: what is asked in between may change the caller's list */
-  int count;
-  struct stage_fit stages[MOST_STAGES];
-  PyObject *fits[MOST_STAGES];
-  PyThreadState *released;
-};
-
-static double ask_python(void *context, int number, const struct means *m) {
-  struct asking *asking = context;
-  PyEval_RestoreThread(asking->released);
-  double threshold = (double)NAN;
-  if (!PyErr_Occurred()) {
-    PyObject *answer = PyObject_CallFunction(asking->fits[number], "ddddd", m->count, m->of[MEAN], m->of[MEAN_SQUARE],
-                                             m->of[MEAN_LOG], m->of[MEAN_X]);
-    if (answer && !take_double(asking->function, answer, "a fit's threshold", &threshold))
-      threshold = (double)NAN;
-    Py_XDECREF(answer);
-  }
-  asking->released = PyEval_SaveThread();
-  return threshold;
-}
-
-/* Number `number` of the stages, a tuple (fit, ratio, of). */
-static bool take_stage(struct asking *asking, int number) {
-  PyObject *const object = PyTuple_GET_ITEM(asking->sequence, number);
-  struct stage_fit *const stage = &asking->stages[number];
-  int64_t fit;
-  if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != 3) {
-    PyErr_Format(PyExc_TypeError, "%s: every stage must be a tuple (fit, ratio, of)", asking->function);
-    return false;
-  }
-  if (!take_int(asking->function, PyTuple_GET_ITEM(object, 0), "fit", 0, FITS - 1, &fit) ||
-      !take_double(asking->function, PyTuple_GET_ITEM(object, 1), "ratio", &stage->ratio))
-    return false;
-  if (!(stage->ratio > 0 && stage->ratio <= 1)) {
-    PyErr_Format(PyExc_ValueError, "%s: ratio must be above 0 and at most 1", asking->function);
-    return false;
-  }
-  stage->fit = (enum fit)fit;
-  stage->number = number;
-  asking->fits[number] = PyTuple_GET_ITEM(object, 2);
-  return true;
-}
-
-/* from `least` to `most` stages; `take_back` gives up what is taken */
-static bool take_stages(struct asking *asking, PyObject *stages, int least, int most) {
-  asking->sequence = PySequence_Tuple(stages);
-  if (asking->sequence == NULL) {
-    if (PyErr_ExceptionMatches(PyExc_TypeError))
-      PyErr_Format(PyExc_TypeError, "%s: stages must be a sequence", asking->function);
-    return false;
-  }
-  const Py_ssize_t count = PyTuple_GET_SIZE(asking->sequence);
-  bool good = count >= least && count <= most;
-  if (!good)
-    PyErr_Format(PyExc_ValueError, "%s: %zd stages: %s %d are allowed", asking->function, count,
-                 count < least ? "at least" : "at most", count < least ? least : most);
-  for (asking->count = 0; good && asking->count < count; asking->count++)
-    good = take_stage(asking, asking->count);
-  if (!good)
-    Py_CLEAR(asking->sequence);
-  return good;
-}
-
-static void let_go(struct asking *asking) { asking->released = PyEval_SaveThread(); }
-
-static void take_back(struct asking *asking) {
-  PyEval_RestoreThread(asking->released);
-  Py_CLEAR(asking->sequence);
-}
 
 static PyObject *build_predicted(const struct predicted *p) {
   PyObject *brackets = PyTuple_New(p->brackets);
@@ -115,7 +39,7 @@ static PyObject *py_predict_stages(PyObject *module, PyObject *const *args, Py_s
   }
   if (!take_stages(&asking, args[2], 0, MOST_BRACKETS))
     return finish(&call, NULL);
-  const struct others others = {ask_python, &asking};
+  const struct others others = python_fits(&asking);
   let_go(&asking);
   const bool told =
       predict_thresholds(sample, n, groups, asking.stages, asking.count, width, fewest, &others, &predicted);
@@ -157,7 +81,7 @@ static PyObject *py_select_stages(PyObject *module, PyObject *const *args, Py_ss
                  (long long)stages_workspace_bytes(n));
   if (PyErr_Occurred() || !take_stages(&asking, args[2], 1, MOST_STAGES))
     return finish(&call, NULL);
-  const struct others others = {ask_python, &asking};
+  const struct others others = python_fits(&asking);
   let_go(&asking);
   const struct staged found =
       select_stages(gradient, x, n, asking.stages, asking.count, (int)sums, &others, &out, workspace);

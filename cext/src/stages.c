@@ -19,14 +19,12 @@ static struct payload lay_out(void *memory, int64_t n) {
   return (struct payload){(int32_t *)start, (float *)start + room, room};
 }
 
-static struct means means_of_tail(const struct tail_sums *sums, double count) {
+struct means means_of_tail(const struct tail_sums *sums, double count) {
   return (struct means){count, {sums->sum / count, sums->sum_squares / count, (double)NAN, (double)NAN}};
 }
 
-/* Those that were not asked for are NaN. */
-static struct means means_of_vector(const float *gradient, float *x, int64_t n, int sums) {
-  const struct moments m = compute_moments(gradient, x, n, sums, 1);
-  const double all[MEANS] = {m.sum_abs, m.sum_squares, m.sum_log, m.sum};
+struct means means_of_moments(const struct moments *m, int64_t n, int sums) {
+  const double all[MEANS] = {m->sum_abs, m->sum_squares, m->sum_log, m->sum};
   static const int bits[MEANS] = {SUM_ABS, SUM_SQUARES, SUM_LOGS, SUM_X};
   struct means means = {.count = (double)n};
   for (int i = 0; i < MEANS; i++)
@@ -57,7 +55,7 @@ static int64_t keep_above(const float *x, int64_t n, const struct payload *kept,
   return p.packed;
 }
 
-static double next_threshold(double threshold, double step) {
+double next_threshold(double threshold, double step) {
   const double sum = threshold + step, rounds_up = 0x1.ffffffp127; /* half a step beyond the largest float */
   if (sum < -FLT_MAX)
     return -INFINITY;
@@ -72,7 +70,8 @@ struct staged select_stages(const float *gradient, float *x, int64_t n, const st
   struct staged result = {.threshold = 0};
   if (n == 0)
     return result;
-  struct means means = means_of_vector(gradient, x, n, sums);
+  const struct moments moments = compute_moments(gradient, x, n, sums, 1);
+  struct means means = means_of_moments(&moments, n, sums);
   result.sum_abs = means.of[MEAN] * means.count;
   int64_t left = n;
   bool packed = false;

@@ -178,16 +178,17 @@ def test_a_prediction_that_misses_changes_nothing(name: str, wrong: str, monkeyp
 
 
 def test_nothing_is_predicted_from_too_little() -> None:
-    passes, plan = KernelPasses(1), [(sidco.fits.exponential, 0.25), (sidco.fits.exponential, 0.004)]
+    passes = KernelPasses(1)
+    stages = predict.stages_of([(sidco.fits.exponential, 0.25), (sidco.fits.exponential, 0.004)])
     few = torch.randn(32, generator=torch.Generator().manual_seed(0))
-    assert predict.predict_stages(passes, few[:5], plan, N, cext.SUM_ABS) is None
-    assert predict.predict_stages(passes, few, plan, N, cext.SUM_ABS) is None
-    assert predict.predict_stages(passes, torch.zeros(4096), plan, N, cext.SUM_ABS) is None
-    assert predict.predict_stages(passes, torch.full((4096,), math.nan), plan, N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, few[:5], stages, N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, few, stages, N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, torch.zeros(4096), stages, N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, torch.full((4096,), math.nan), stages, N, cext.SUM_ABS) is None
     assert predict.predict_count(passes, torch.zeros(4096), N, 10, 10, cext.SUM_ABS) is None
     rare = few.repeat(128) * (torch.arange(4096) % 3 == 0)
     rare[1000:1032] = 1e5  # one group says all else: the bracket reaches down to zero
-    assert predict.predict_stages(passes, rare, plan[:1], N, cext.SUM_ABS) is None
+    assert predict.predict_stages(passes, rare, stages[:1], N, cext.SUM_ABS) is None
 
 
 def test_payloads_in_flight_are_not_written_to() -> None:

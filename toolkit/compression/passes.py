@@ -232,15 +232,35 @@ class KernelPasses:
         Nothing is lost where the room was short: then there are no candidates, or no brackets, and the residual is
         whole.
         """
+        room = self._collecting(residual, wanted)
+        given = (gradient.numpy(), _stored(residual), wanted.low, wanted.zero_above, *room, wanted.sums)
+        return self._collected(self.kernels.collect_feedback(*given, self.threads, self.seed), residual, wanted, room)
+
+    def collect_stages(
+        self, gradient: torch.Tensor, residual: torch.Tensor, wanted: Prediction, stages: Sequence[cext.StageFit]
+    ) -> tuple[Selection, float] | Collection:
+        """The same, and in the same call what lies above the threshold that stages end at, and it; what was collected,
+        where that does not tell it.
+        """
+        room = self._collecting(residual, wanted)
+        given = (gradient.numpy(), _stored(residual), wanted.low, wanted.zero_above, *room, wanted.sums)
+        seen, kept, threshold = self.kernels.collect_stages(*given, stages, self.threads, self.seed)
+        if seen is None:
+            return _tensors(room[0][:kept], room[1][:kept]), threshold
+        return self._collected(seen, residual, wanted, room)
+
+    def _collecting(self, residual: torch.Tensor, wanted: Prediction) -> tuple[NDArray[Any], ...]:
+        """Indices, values, brackets, room for what lies in them, and workspace."""
         elements = residual.numel()
-        indices, values = self._room(min(elements, wanted.room))
-        between = self._floats.array(min(elements, wanted.inside))
         brackets = np.array(wanted.brackets, np.float64).ravel()
-        work = self._space(self.kernels.collect_workspace(elements))
-        arrays = (indices, values, brackets, between, work)
-        g, r = gradient.numpy(), _stored(residual)
-        bounds, last = (wanted.low, wanted.zero_above), (wanted.sums, self.threads, self.seed)
-        seen = self.kernels.collect_feedback(g, r, *bounds, *arrays, *last)
+        between = self._floats.array(min(elements, wanted.inside))
+        room = self._room(min(elements, wanted.room))
+        return *room, brackets, between, self._space(self.kernels.collect_workspace(elements))
+
+    def _collected(
+        self, seen: cext.Collected, residual: torch.Tensor, wanted: Prediction, room: tuple[NDArray[Any], ...]
+    ) -> Collection:
+        indices, values, _, between, _ = room
         candidates = _tensors(indices[: seen.candidates], values[: seen.candidates])
         floor, zeroed_above = wanted.low, wanted.zero_above
         if seen.candidates > len(indices):

@@ -35,7 +35,8 @@ def grouped(sample: torch.Tensor) -> torch.Tensor:
     Neighbours resemble each other in real gradients: the scatter between groups shows how much, where a formula for
     independent elements would promise errors up to ten times too small.
     """
-    return sample[: sample.numel() // (GRAIN * GROUPS) * GRAIN * GROUPS]
+    beyond = sample.numel() % (GRAIN * GROUPS)
+    return sample[:-beyond] if beyond else sample
 
 
 def told_by(passes: KernelPasses, sample: torch.Tensor, stages: Sequence[cext.StageFit]) -> cext.Predicted | None:
@@ -69,10 +70,10 @@ def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[
 
 
 def predict_stages(
-    passes: KernelPasses, sample: torch.Tensor, plan: Plan, elements: int, sums: int
+    passes: KernelPasses, sample: torch.Tensor, stages: Sequence[cext.StageFit], elements: int, sums: int
 ) -> Prediction | None:
     """Brackets around the stages' thresholds of a vector of `elements`; None where a sample of it cannot say."""
-    told = told_by(passes, sample, stages_of(plan))
+    told = told_by(passes, sample, stages)
     if told is None or not told.brackets[-1][0] > 0.0:
         return None
     brackets, scale = told.brackets, 1.0 / grouped(sample).numel()

@@ -6,6 +6,7 @@ sent is whatever lies above the last threshold, so the count floats around k; th
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -15,8 +16,8 @@ import cext
 from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Fit, Sums
-from toolkit.compression.passes import KernelPasses, Prediction, Selection
-from toolkit.compression.predict import GRAINS, GROUPS, predict_stages, stage_thresholds, stages_of
+from toolkit.compression.passes import Collection, KernelPasses, Prediction, Selection
+from toolkit.compression.predict import GRAINS, GROUPS, Plan, predict_stages, stage_thresholds, stages_of
 from toolkit.compression.stages import StageSearch
 from toolkit.compression.statistical import StatisticalCompressor
 from toolkit.compression.tail import Tail, TailSums
@@ -46,7 +47,26 @@ class Sidco(StatisticalCompressor):
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
         sample = passes.sample(gradient, residual, GRAINS, GROUPS)
-        return predict_stages(passes, sample, self._plan(context.density), self.elements, self.sums)
+        return predict_stages(passes, sample, self._plan(context.density)[1], self.elements, self.sums)
+
+    def _collect(
+        self,
+        passes: KernelPasses,
+        gradient: torch.Tensor,
+        residual: torch.Tensor,
+        prediction: Prediction,
+        context: Context,
+    ) -> SparsePayload:
+        """All of it in one call of the kernels, as a rule."""
+        plan, stages = self._plan(context.density)
+        found = passes.collect_stages(gradient, residual, prediction, stages)
+        if isinstance(found, Collection):
+            return self._choose_collected(passes, residual, found, context)
+        selection, threshold = found
+        estimated = selection[0].numel()
+        if not estimated:
+            selection = Tail(passes, residual, True).take_topk(wanted_count(self.elements, context.density))
+        return self._sent(selection, estimated, threshold, len(plan), context)
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         if self._is_small(vector):
@@ -63,8 +83,8 @@ class Sidco(StatisticalCompressor):
 
     def _choose_in_caches(self, gradient: torch.Tensor | None, vector: torch.Tensor, context: Context) -> SparsePayload:
         """All of it in one call of the kernels, whose stages look at what the ones before let through."""
-        plan, kernels = self._plan(context.density), self._kernels
-        selection, threshold, total = kernels.stages_above(gradient, vector, stages_of(plan), self.sums)
+        (plan, stages), kernels = self._plan(context.density), self._kernels
+        selection, threshold, total = kernels.stages_above(gradient, vector, stages, self.sums)
         estimated = selection[0].numel()
         if not estimated and total != 0.0:
             tail = Tail(kernels, vector, gradient is not None)
@@ -72,7 +92,7 @@ class Sidco(StatisticalCompressor):
         return self._sent(selection, estimated, threshold, len(plan), context)
 
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
-        plan = self._plan(context.density)
+        plan, _ = self._plan(context.density)
         gather = sums.count >= GATHER_FROM
 
         def moments(number: int, threshold: float) -> TailSums:
@@ -99,10 +119,8 @@ class Sidco(StatisticalCompressor):
             return 1
         return self.section.stages or min(self.search.stages, fits.most_stages(density))
 
-    def _plan(self, density: float) -> list[tuple[Fit, float]]:
-        ratios = fits.stage_ratios(density, self._stages(density), self.section.first_ratio)
-        kind = type(self)
-        return [(kind.later if number else kind.first, ratio) for number, ratio in enumerate(ratios)]
+    def _plan(self, density: float) -> tuple[Plan, list[cext.StageFit]]:
+        return _planned(type(self), density, self._stages(density), self.section.first_ratio)
 
     def _adapt(self, estimated: int, k: int, threshold: float, density: float) -> None:
         """One stage is all there is at high densities, and a vector of zeros or with a NaN teaches nothing."""
@@ -115,6 +133,14 @@ class Sidco(StatisticalCompressor):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.search.load_state_dict(state)
+
+
+@functools.lru_cache(maxsize=256)  # a schedule may name a density a step
+def _planned(kind: type[Sidco], density: float, count: int, first_ratio: float) -> tuple[Plan, list[cext.StageFit]]:
+    """Fit and ratio of every stage, for Python and for the kernels."""
+    ratios = fits.stage_ratios(density, count, first_ratio)
+    plan = [(kind.later if number else kind.first, ratio) for number, ratio in enumerate(ratios)]
+    return plan, stages_of(plan)
 
 
 class SidcoE(Sidco):

@@ -11,7 +11,7 @@ import torch
 
 from toolkit.compression.base import COMPRESS, Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Sums
-from toolkit.compression.passes import KernelPasses, Prediction, Selection
+from toolkit.compression.passes import Collection, KernelPasses, Prediction, Selection
 from toolkit.compression.residual import opened
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.compression.tail import Tail
@@ -36,16 +36,32 @@ class StatisticalCompressor(SparseCompressor):
         if isinstance(passes, KernelPasses) and self.predicts():
             prediction = self._predict(passes, gradient, residual, context)
             if prediction is not None:
-                seen = passes.collect_feedback(gradient, residual, prediction)
-                tail, sums = Tail(passes, residual, True, seen), seen.moments
-                if math.isinf(sums.sum_abs) and math.isfinite(sums.max_abs):  # a few were added up in float32
-                    sums = passes.moments(tail.vector, self.sums)
-                    tail = Tail(passes, residual, True)
-                return self._choose(tail, sums, context)
+                return self._collect(passes, gradient, residual, prediction, context)
         with opened(residual, context, COMPRESS) as values:
             assert values is not None
             sums = passes.moments_feedback(gradient, values, self.sums)
             return self._choose(Tail(passes, values, True), sums, context)
+
+    def _collect(
+        self,
+        passes: KernelPasses,
+        gradient: torch.Tensor,
+        residual: torch.Tensor,
+        prediction: Prediction,
+        context: Context,
+    ) -> SparsePayload:
+        """Add the gradient, in a pass that collects what is predicted, and choose."""
+        seen = passes.collect_feedback(gradient, residual, prediction)
+        return self._choose_collected(passes, residual, seen, context)
+
+    def _choose_collected(
+        self, passes: KernelPasses, residual: torch.Tensor, seen: Collection, context: Context
+    ) -> SparsePayload:
+        tail, sums = Tail(passes, residual, True, seen), seen.moments
+        if math.isinf(sums.sum_abs) and math.isfinite(sums.max_abs):  # a few were added up in float32
+            sums = passes.moments(tail.vector, self.sums)
+            tail = Tail(passes, residual, True)
+        return self._choose(tail, sums, context)
 
     def works_in_bfloat16(self, residual: torch.Tensor, context: Context) -> bool:
         return self.predicts() and self.in_kernels(residual)

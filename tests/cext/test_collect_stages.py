@@ -1,0 +1,175 @@
+"""One pass that settles on the threshold that stages end at: the same as collecting, asking and settling in turn."""
+
+import math
+
+import numpy as np
+import pytest
+
+import cext
+from cext import reference
+
+SUMS = cext.SUM_ABS + cext.SUM_SQUARES
+
+
+def exponential(ratio):
+    return (cext.FIT_EXPONENTIAL, ratio, lambda count, mean, *rest: mean * -math.log(ratio))
+
+
+def asked(ratio, answer=lambda count, mean, *rest: mean):
+    """A fit that only Python knows."""
+    return (cext.FIT_OTHER, ratio, answer)
+
+
+def around(x, ratios, by=0.02):
+    """Brackets around the thresholds of exponential stages, and a low bound for the candidates."""
+    threshold, bounds = 0.0, []
+    for ratio in ratios:
+        excess = np.abs(x[np.abs(x) > threshold]).astype(np.float64) - threshold if threshold else np.abs(x)
+        threshold += float(excess.mean()) * -math.log(ratio)
+        bounds.append((threshold * (1 - by), cext.short_above(threshold * (1 + by))))
+    return np.array(bounds[:-1]).ravel(), bounds[-1][0], bounds[-1][1]
+
+
+def run(module, gradient, residual, stages, bounds, room, *, threads=1, sums=SUMS, space=None, inside=None, seed=0):
+    brackets, low, zero_above = bounds
+    payload = room(len(residual) if space is None else space)
+    between = np.empty(len(residual) if inside is None else inside, np.float32)
+    workspace = np.empty(module.collect_workspace(len(residual)), np.uint8)
+    arrays = (*payload, brackets, between, workspace)
+    seen, kept, threshold = module.collect_stages(
+        gradient, residual, low, zero_above, *arrays, sums, stages, threads, seed
+    )
+    return seen, kept, threshold, payload
+
+
+@pytest.mark.parametrize("ratios", [(0.02,), (0.25, 0.1), (0.25, 0.3, 0.3)])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("n", [1000, 300_001])
+def test_what_stages_end_at_is_selected(level, ratios, threads, n, make, room, same):
+    gradient, before = make(n, seed=1), make(n, seed=2)
+    total = before + gradient
+    bounds = around(total, ratios)
+    stages = [exponential(ratio) for ratio in ratios]
+    residual, other = before.copy(), before.copy()
+    seen, kept, threshold, payload = run(cext, gradient, residual, stages, bounds, room, threads=threads)
+    _, _, right, _ = run(reference, gradient, other, stages, bounds, room)
+    assert seen is None
+    assert threshold == pytest.approx(right, rel=2.0**-20)
+    assert threshold == float(np.float32(threshold))
+    chosen = np.flatnonzero(np.abs(total) > threshold)
+    assert np.array_equal(payload[0][:kept], chosen)
+    assert same(payload[1][:kept], total[chosen])
+    left = total.copy()
+    left[chosen] = 0
+    assert same(residual, left)
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.uint16])
+def test_equals_collecting_and_settling(level, stored, make, room, same):
+    """With a fit that C does not know at the first stage, as SIDCo-GP has."""
+    n, ratios = 200_003, (0.25, 0.2)
+    gradient, start = make(n, seed=1), make(n, seed=2)
+    if stored is np.uint16:
+        rounded = np.empty(n, np.uint16)
+        cext.round_bf16(start, rounded)
+        start = rounded
+    wide = reference.widened(start) if stored is np.uint16 else start
+    bounds = around(wide + gradient, ratios)
+    stages = [asked(0.25, lambda count, mean, *rest: mean * -math.log(0.25)), exponential(0.2)]
+    residual, other = start.copy(), start.copy()
+    seen, kept, threshold, payload = run(cext, gradient, residual, stages, bounds, room, threads=2, seed=5)
+    assert seen is None
+    workspace = np.empty(cext.collect_workspace(n), np.uint8)
+    indices, values = room(n)
+    arrays = (indices, values, bounds[0], np.empty(n, np.float32), workspace)
+    found = cext.collect_feedback(gradient, other, *bounds[1:], *arrays, SUMS, 2, 5)
+    count = cext.settle(other, indices, values, found.candidates, bounds[2], threshold, 2, 5)
+    assert count == kept
+    assert np.array_equal(indices[:kept], payload[0][:kept])
+    assert same(values[:kept], payload[1][:kept])
+    assert np.array_equal(residual, other)
+
+
+UNKNOWN = {  # what makes a threshold unknown, as changes to a good call
+    "no bracket": {"bounds": lambda good: (np.empty(0), good[1], good[2])},
+    "another bracket": {"bounds": lambda good: (np.array([50.0, 51.0]), good[1], good[2])},
+    "low too high": {"bounds": lambda good: (good[0], 2 * good[2], 3 * good[2])},
+    "no room": {"space": 10},
+    "no room inside": {"inside": 3},
+    "not finite": {"stages": [exponential(0.25), asked(0.1, lambda *means: math.inf)]},
+    "nan": {"data": "nan"},
+    "infinite": {"data": "infinite"},
+    "zeros": {"data": "zeros"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+@pytest.mark.parametrize("kind", list(UNKNOWN))
+@pytest.mark.parametrize("module", [cext, reference])
+def test_what_is_not_known_is_collected_only(module, kind, make, room, same):
+    n = 20_000
+    wrong = UNKNOWN[kind]
+    gradient, before = make(n, wrong.get("data", "normal"), seed=1), make(n, seed=2)
+    if kind == "zeros":
+        gradient, before = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    bounds = wrong.get("bounds", lambda good: good)(around(make(n, seed=2) + make(n, seed=1), (0.25, 0.1)))
+    stages = wrong.get("stages", [exponential(0.25), exponential(0.1)])
+    residual, other = before.copy(), before.copy()
+    sizes = {"space": wrong.get("space"), "inside": wrong.get("inside")}
+    seen, kept, _, payload = run(module, gradient, residual, stages, bounds, room, **sizes)
+    assert kept == -1
+    space, inside = wrong.get("space") or n, wrong.get("inside") or n
+    workspace = np.empty(module.collect_workspace(n), np.uint8)
+    indices, values = room(space)
+    arrays = (indices, values, bounds[0], np.empty(inside, np.float32), workspace)
+    only = module.collect_feedback(gradient, other, *bounds[1:], *arrays, SUMS)
+    assert str(seen) == str(only), "NaN is not equal to itself"
+    assert same(residual, other)
+    assert np.array_equal(payload[0], indices)
+    assert same(payload[1], values)
+
+
+def test_nothing_above_the_last_threshold_leaves_all(level, make, room, same):
+    gradient, before = make(5000, seed=1), make(5000, seed=2)
+    total = before + gradient
+    residual = before.copy()
+    bounds = (np.empty(0), 1.0, 1.5)
+    seen, kept, threshold, _ = run(cext, gradient, residual, [asked(0.1, lambda *means: 1e6)], bounds, room)
+    assert (seen, kept, threshold) == (None, 0, 1e6)
+    assert same(residual, total)
+
+
+def test_a_fit_that_fails_puts_everything_back(level, make, room, same):
+    gradient, before = make(5000, seed=1), make(5000, seed=2)
+    total = before + gradient
+
+    def fails(*means):
+        raise KeyError("no such fit")
+
+    for stages in ([asked(0.1, fails)], [exponential(0.25), asked(0.1, fails)]):
+        residual = before.copy()
+        with pytest.raises(KeyError, match="no such fit"):
+            run(cext, gradient, residual, stages, around(total, (0.25, 0.1)), room)
+        assert same(residual, total)
+
+
+def test_large_sums_are_not_told(room):
+    """A few magnitudes are added up in float32: where that overflows, the threshold is somebody else's to find."""
+    x = np.full(64_000, np.float32(1e38))
+    seen, kept, _, _ = run(
+        cext, x.copy(), np.zeros_like(x), [exponential(0.1)], (np.empty(0), 1e38, 2e38), room, sums=cext.SUM_ABS
+    )
+    assert kept == -1
+    assert seen.candidates == 0 or seen.moments.max_abs == float(np.float32(1e38))
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [([], "0 stages"), ([exponential(0.1)] * 65, "65 stages"), ([(9, 0.1, None)], "fit"), (7, "must be a sequence")],
+)
+def test_refuses_stages_that_are_none(stages, message, make, room, same):
+    residual = make(100, seed=2)
+    before = residual.copy()
+    with pytest.raises((ValueError, TypeError), match=message):
+        run(cext, make(100), residual, stages, (np.empty(0), 1.0, 1.0), room)
+    assert same(residual, before)
