@@ -77,7 +77,7 @@ static void update(const struct adam *adam, const struct block *block, const str
                    float *moments) {
   int64_t done = 0;
 #if defined(__x86_64__)
-  if (active_kernels() == &kernels_avx2)
+  if (active_kernels() != &kernels_serial) /* AVX-512 divides and takes roots no faster */
     done = adam_by_hand(adam, block, lanes->rate, lanes->root, parameters, moments);
 #endif
   if (done < block->lanes)
