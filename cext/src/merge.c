@@ -61,6 +61,17 @@ static int64_t find_disorder(const struct lists *lists) {
   return -1;
 }
 
+/* Whether any of the indices [first, end) is below the one before. */
+#define DESCENTS(isa, target)                                                                                          \
+  target static int32_t descents_##isa(const int32_t *indices, int64_t first, int64_t end) {                           \
+    int32_t wrong = 0;                                                                                                 \
+    for (int64_t i = first; i < end; i++)                                                                              \
+      wrong |= indices[i] < indices[i - 1];                                                                            \
+    return wrong;                                                                                                      \
+  }
+
+FOR_EACH_ISA(DESCENTS)
+
 /* Whether entries [start, end) descend somewhere, the beginning of a list excepted; one task of the check. */
 static bool descends(const struct lists *lists, int64_t start, int64_t end) {
   const int32_t *indices = lists->all.indices;
@@ -70,8 +81,7 @@ static bool descends(const struct lists *lists, int64_t start, int64_t end) {
   for (int64_t i = start; i < end; p++) {
     int64_t stop = min64(end, lists->offsets[p + 1]);
     int32_t wrong = i == lists->offsets[p] && i < stop && indices[i] < 0;
-    for (i = max64(i, lists->offsets[p] + 1); i < stop; i++)
-      wrong |= indices[i] < indices[i - 1];
+    wrong |= ACTIVE_ISA(descents)(indices, max64(i, lists->offsets[p] + 1), stop);
     i = stop;
     if (wrong)
       return true;

@@ -1,5 +1,5 @@
 /* Merging lists close together: a window of the index range is added up densely in the cache, list after list; then
- * the lanes that occur are packed to the left, eight at a time. */
+ * the lanes that occur are packed to the left, a register at a time. */
 #include "merge_close.h"
 #include "isa_each.h"
 
@@ -23,17 +23,20 @@ static void clear_from(struct close_window *window, int lane) {
 }
 
 void clear_close(struct close_window *window, int64_t width) {
-  window->width = (int)min64(CLOSE_WIDTH, (width + 7) / 8 * 8);
+  window->width = (int)min64(CLOSE_WIDTH, (width + LANES - 1) / LANES * LANES);
   clear_from(window, 0);
 }
 
 /* Compilers turn it into a loop of whole registers. */
-static bool any_tiny(const float *values, int64_t count) {
-  int32_t any = 0;
-  for (int64_t i = 0; i < count; i++)
-    any |= key_of(values[i]) < TINY;
-  return any;
-}
+#define ANY_TINY(isa, target)                                                                                          \
+  target static bool any_tiny_##isa(const float *values, int64_t count) {                                              \
+    int32_t any = 0;                                                                                                   \
+    for (int64_t i = 0; i < count; i++)                                                                                \
+      any |= key_of(values[i]) < TINY;                                                                                 \
+    return any;                                                                                                        \
+  }
+
+FOR_EACH_ISA(ANY_TINY)
 
 static void note_tiny(struct close_window *window, int32_t base, const int32_t *indices, const float *values,
                       int64_t count) {
@@ -51,7 +54,7 @@ static inline __attribute__((always_inline)) void add_some(float *sum, int32_t b
 
 static void add_piece(struct close_window *window, int32_t base, const int32_t *indices, const float *values,
                       int64_t count) {
-  if (any_tiny(values, count))
+  if (ACTIVE_ISA(any_tiny)(values, count))
     note_tiny(window, base, indices, values, count);
   int64_t i = 0;
   for (; i + LANES <= count; i += LANES) {
@@ -71,7 +74,8 @@ static inline bool occurs(const struct close_window *window, int lane) {
   return (bits_of(window->sum[lane]) != NEGATIVE_ZERO) | (window->tiny[lane / 8] >> lane % 8 & 1);
 }
 
-/* Bits of the eight lanes from `lane` on that occur. */
+/* Bits of the lanes from `lane` on that occur, so many at a time. */
+enum { LANES_serial = 8, LANES_avx2 = 8, LANES_avx512 = 16 };
 static inline uint32_t occurring_serial(const struct close_window *window, int lane) {
   uint32_t mask = 0;
   for (int i = 0; i < 8; i++)
@@ -85,13 +89,18 @@ __attribute__((target("avx2"))) static inline uint32_t occurring_avx2(const stru
   const __m256i empty = _mm256_cmpeq_epi32(sums, _mm256_set1_epi32(INT32_MIN));
   return (~(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(empty)) & 0xff) | window->tiny[lane / 8];
 }
-#define occurring_avx512 occurring_avx2
+__attribute__((target("avx512f"))) static inline uint32_t occurring_avx512(const struct close_window *window,
+                                                                           int lane) {
+  uint16_t tiny, mask = _mm512_cmpneq_epi32_mask(_mm512_loadu_si512(window->sum + lane), _mm512_set1_epi32(INT32_MIN));
+  memcpy(&tiny, window->tiny + lane / 8, sizeof tiny);
+  return mask | tiny;
+}
 #endif
 
 #define COUNT(isa, target)                                                                                             \
   target static int64_t count_##isa(const struct close_window *window) {                                               \
     int64_t count = 0;                                                                                                 \
-    for (int lane = 0; lane < window->width; lane += 8)                                                                \
+    for (int lane = 0; lane < window->width; lane += LANES_##isa)                                                      \
       count += __builtin_popcount(occurring_##isa(window, lane));                                                      \
     return count;                                                                                                      \
   }
@@ -144,7 +153,23 @@ __attribute__((target("avx2,popcnt"))) static void pack_avx2(struct close_window
   pack_lanes(window, base, lane, done, out);
   clear_from(window, lane);
 }
-#define pack_avx512 pack_avx2
+
+__attribute__((target("avx512f,popcnt"))) static void pack_avx512(struct close_window *window, int32_t base,
+                                                                  const struct packed *out) {
+  const __m512i number = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  int64_t done = 0;
+  int lane = 0;
+  for (const int64_t safe = out->count - LANES_avx512; done <= safe; lane += LANES_avx512) {
+    const __mmask16 mask = (__mmask16)occurring_avx512(window, lane);
+    const __m512i index = _mm512_add_epi32(number, _mm512_set1_epi32(base + lane));
+    _mm512_storeu_ps(out->values + done, _mm512_maskz_compress_ps(mask, _mm512_loadu_ps(window->sum + lane)));
+    _mm512_storeu_si512(out->indices + done, _mm512_maskz_compress_epi32(mask, index));
+    _mm512_storeu_ps(window->sum + lane, _mm512_set1_ps(-0.0f));
+    done += __builtin_popcount(mask);
+  }
+  pack_lanes(window, base, lane, done, out);
+  clear_from(window, lane);
+}
 #endif
 
 void drain_close(struct close_window *window, int32_t base, int64_t count, int32_t *indices, float *values) {

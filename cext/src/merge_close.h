@@ -9,7 +9,7 @@ enum { CLOSE_WIDTH = 32768 }; /* indices: 128 KiB of the second cache; wider tha
 /* An index occurs where its sum is not -0.0, and where something tiny was added: only what is below 2^-100 adds up to
  * -0.0, by itself or where the processor flushes denormals to zero. */
 struct close_window {
-  int width;                     /* lanes in use, a multiple of 8 */
+  int width;                     /* lanes in use, a multiple of 16 */
   float sum[CLOSE_WIDTH];        /* -0.0 where nothing was added: -0.0 + v is v, for v = 0.0 and -0.0 too */
   uint8_t tiny[CLOSE_WIDTH / 8]; /* a bit at each index that something tiny was added to */
 };

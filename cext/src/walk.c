@@ -56,10 +56,8 @@ static void note_future(struct walk *walk, int64_t found) {
  * than n are all inside. */
 static void check_part(struct walk *walk, int64_t start, int64_t end) {
   const int32_t *indices = walk->list.indices;
-  int32_t disorder = indices[start] < 0 || indices[end - 1] >= walk->n;
-  for (int64_t i = max64(start, 1); i < end; i++)
-    disorder |= indices[i] <= indices[i - 1];
-  if (disorder)
+  const int64_t before = max64(start - 1, 0);
+  if (indices[start] < 0 || indices[end - 1] >= walk->n || !active_kernels()->ascending(indices + before, end - before))
     walk->disorder = true;
   else if (walk->last_touched)
     note_future(walk, find_future(walk, start, end));

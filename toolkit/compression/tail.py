@@ -173,5 +173,9 @@ def stride_of(elements: int, size: int, seed: int) -> tuple[int, int, int]:
 
 def nth_largest(passes: Passes, values: torch.Tensor, n: int) -> float:
     """The n-th largest magnitude, n from 1 on; clipped to the smallest."""
-    largest = passes.topk(values, min(max(1, n), values.numel()))[1]
-    return float(np.abs(largest.numpy()).min() if largest.is_cpu else largest.abs().min())
+    return smallest(passes.topk(values, min(max(1, n), values.numel()))[1])
+
+
+def smallest(values: torch.Tensor) -> float:
+    """The smallest magnitude. On the CPU in NumPy, as in `entries_at`."""
+    return float(np.abs(values.numpy()).min() if values.is_cpu else values.abs().min())

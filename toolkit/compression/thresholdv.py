@@ -22,7 +22,7 @@ from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.passes import KernelPasses, Passes, Selection, entries_at
 from toolkit.compression.predict import GRAINS
 from toolkit.compression.sparse import SparseCompressor
-from toolkit.compression.tail import nth_largest
+from toolkit.compression.tail import nth_largest, smallest
 from toolkit.experiment import CompressionSection
 
 DOWN, STEP = 0.99, 0.01
@@ -67,7 +67,7 @@ class _Controlled(SparseCompressor):
         if chosen is None:
             chosen, best = passes.topk(scores, k)  # all above the threshold, and the best of the others
             if self.wanted != k or count > k:
-                self._set_up(passes, k, float(best.abs().min()), scores)
+                self._set_up(passes, k, smallest(best), scores)
         self.calls += 1
         return chosen
 
