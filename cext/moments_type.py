@@ -11,6 +11,7 @@ import numpy as np
 SUM_X, SUM_ABS, SUM_SQUARES, SUM_LOGS = 1, 2, 4, 8
 SUM_ALL = SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS
 HALF_FP16, HALF_BF16 = 0, 1
+LARGEST_SQUARED, SMALLEST_SQUARED = 4e18, 1e-17  # between these a few excesses' squares add up in float32
 FIT_OTHER, FIT_EXPONENTIAL, FIT_PARETO = 0, 1, 2
 
 TailSums = tuple[int, float, float]

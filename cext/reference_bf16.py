@@ -73,9 +73,10 @@ def either(function: Callable[..., Any]) -> Callable[..., Any]:
         if residual.dtype != np.uint16:
             return function(*args, **named)
         bound.arguments["residual"] = wide = widened(residual)
-        result = function(*bound.args, **bound.kwargs)
-        round_bf16(wide, residual, seed=bound.arguments.get("seed", 0))
-        return result
+        try:
+            return function(*bound.args, **bound.kwargs)
+        finally:
+            round_bf16(wide, residual, seed=bound.arguments.get("seed", 0))
 
     return called
 

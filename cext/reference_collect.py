@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cext.moments_type import SUM_ALL, SUM_SQUARES, Collected, StageFit, asked_for, asked_tails
+from cext.moments_type import (
+    LARGEST_SQUARED,
+    SMALLEST_SQUARED,
+    SUM_ABS,
+    SUM_ALL,
+    SUM_SQUARES,
+    Collected,
+    StageFit,
+    asked_for,
+    asked_tails,
+)
 from cext.places import Vector, check_places
 from cext.reference_bf16 import either
 from cext.reference_sums import above, moments, tail_moments, write
@@ -112,19 +122,33 @@ def collect_stages(
     """collect_feedback, then the threshold that stages end at (as in select_stages), and settling on it.
 
     Returns None, the count and the threshold; or, where what was collected does not tell the threshold, all that
-    collect_feedback returns, and -1: candidates and the residual are as it leaves them. It does not tell where a stage
-    is asked above a threshold in no bracket, where brackets or candidates had no room, where the last threshold lies
-    below `low` or is not finite, and where all is zero.
+    collect_feedback returns, -1 and NaN: candidates and the residual are as it leaves them. It does not tell where a
+    stage is asked above a threshold in no bracket, where brackets or candidates had no room, where the last threshold
+    lies below `low` or is not finite, where all is zero, and where squares are asked for that float32 cannot hold
+    (magnitudes of 4e18, brackets that end at 1e-17). sums: all that the fits look at, SUM_ABS among them; unlike
+    select_stages, later stages are told squares only with SUM_SQUARES. Where a fit raises, the gradient has been added,
+    and nothing is taken.
     """
+    if not sums & SUM_ABS:
+        raise ValueError("collect_stages: sums must have SUM_ABS among them")
     arrays = (indices, values, brackets, between, workspace)
     seen = collect_feedback(gradient, residual, low, zero_above, *arrays, sums)
     known = 0.0 < seen.moments.sum_abs < math.inf and seen.between <= len(between) and seen.candidates <= len(indices)
     whole = residual.copy()
     whole[indices[: seen.candidates]] = values[: seen.candidates]
-    threshold = _last_threshold(whole, seen, brackets, sums, stages) if known else math.nan
+    known = known and not (sums & SUM_SQUARES and not _squares_add_up(seen, brackets))
+    try:
+        threshold = _last_threshold(whole, seen, brackets, sums, stages) if known else math.nan
+    except Exception:
+        residual[:] = whole
+        raise
     if not math.isfinite(threshold) or threshold < low:
-        return seen, -1, threshold
+        return seen, -1, math.nan
     return None, settle(residual, indices, values, seen.candidates, zero_above, threshold), threshold
+
+
+def _squares_add_up(seen: Collected, brackets: Vector) -> bool:
+    return seen.moments.max_abs < LARGEST_SQUARED and bool((brackets[1::2] > SMALLEST_SQUARED).all())
 
 
 def _last_threshold(x: Vector, seen: Collected, brackets: Vector, sums: int, stages: Sequence[StageFit]) -> float:

@@ -113,7 +113,7 @@ def collect_stages(
     seed: int = 0,
 ) -> tuple[Collected | None, int, float]:
     """collect_feedback and settling on the threshold that stages end at: None, the count and the threshold; or what was
-    collected, and -1, where it does not tell.
+    collected, -1 and NaN, where it does not tell.
     """
     arrays = (indices, values, brackets, between, workspace)
     seen, kept, threshold = _kernels.collect_stages(

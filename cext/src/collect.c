@@ -88,14 +88,6 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *s, 
   return min64(at, end);
 }
 
-/* Excesses over a threshold that is lower by `by`. */
-static void move_tail(struct tail_sums *tail, double by) {
-  if (tail->count == 0) /* `by` may be infinite */
-    return;
-  tail->sum_squares += by * (2 * tail->sum + (double)tail->count * by);
-  tail->sum += (double)tail->count * by;
-}
-
 /* The lowest stage from key `from` on; -1 if there is none. */
 static int lowest_stage(const struct collector *c, int32_t from) {
   int lowest = -1;

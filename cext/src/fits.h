@@ -2,7 +2,7 @@
 #ifndef SANDTABLE_FITS_H
 #define SANDTABLE_FITS_H
 
-#include <stdint.h>
+#include "moments.h"
 
 enum fit { FIT_OTHER, FIT_EXPONENTIAL, FIT_PARETO, FITS };
 
@@ -28,6 +28,13 @@ struct others {
   other_fit *fit;
   void *context;
 };
+
+/* Of n elements, and of excesses; what `sums` does not name is NaN. */
+struct means means_of_moments(const struct moments *moments, int64_t n, int sums);
+struct means means_of_tail(const struct tail_sums *tail, int sums);
+
+/* threshold + step, rounded to float; infinite beyond its range. */
+double next_threshold(double threshold, double step);
 
 /* The formulas of toolkit/compression/fits.py. */
 double threshold_of(const struct stage_fit *stage, const struct others *others, const struct means *means);

@@ -222,6 +222,11 @@ static void sweep_rest(const float *gradient, float *x, int64_t i, int64_t n, st
   }
 }
 
+/* Whether some of what lies inside the brackets that are every element's is zeroed by the loop. */
+static bool zeroed_inside(const struct division *d, int32_t zero_key) {
+  return d->stage[d->low].high_key > zero_key || (d->second >= 0 && d->stage[d->second].high_key > zero_key);
+}
+
 /* At most SWEPT elements. */
 static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
   struct division *d = s->division;
@@ -233,7 +238,8 @@ static void sweep(const float *gradient, float *x, int64_t n, struct sweep *s) {
     survivors.indices = d->indices;
     survivors.values = d->values;
     survivors.packed = 0;
-    survivors.amount = d->amount == MUCH && d->stages > stages ? SOME : d->amount;
+    const bool apart = d->stages == stages && !zeroed_inside(d, survivors.zero_key);
+    survivors.amount = d->amount == MUCH && !apart ? SOME : d->amount;
   }
   if (d && survivors.amount == MUCH) {
     struct packing candidates = *s->pack;

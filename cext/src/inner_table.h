@@ -1,7 +1,7 @@
 /* Instantiated once an instruction set: its table of inner loops. */
 const struct kernels ISA_KERNELS = {
     .name = ISA_NAME,
-    .few = FEW_OF,
+    .few_below = FEW_BELOW,
     .pack = pack,
     .pack_zero = pack_zero,
     .pack_feedback = pack_feedback,

@@ -12,8 +12,8 @@
 #define ISA_KERNELS kernels_avx2
 
 /* Elements asked for early where a pass reads, and where it updates what it reads: the processor's own prefetching
- * stops at every page. FEW_OF: see struct kernels. All measured. */
-enum { READ_AHEAD = 1024, UPDATE_AHEAD = 1024, FEW_OF = 64 };
+ * stops at every page. FEW_BELOW: see struct kernels. All measured. */
+enum { READ_AHEAD = 1024, UPDATE_AHEAD = 1024, FEW_BELOW = 64 };
 
 enum { VEC = 8 };
 typedef __m256 vec;

@@ -1,9 +1,12 @@
-/* cext._kernels, third part: sampling, collecting candidates with statistics, settling on a threshold, whole blocks. */
+/* cext._kernels, third part: sampling, collecting candidates with statistics, settling on a threshold or on what stages
+ * end at, whole blocks. */
 #include "asking.h"
 #include "blocks.h"
 #include "resolve.h"
 #include "sample.h"
 #include "sparse.h"
+
+#include <math.h>
 
 #define METHOD(name) static PyObject *py_##name(PyObject *module, PyObject *const *args, Py_ssize_t count)
 #define OPEN(name, wanted)                                                                                             \
@@ -178,6 +181,7 @@ static bool take_collecting(struct call *call, PyObject *const *args, PyObject *
   return true;
 }
 
+/* what take_collecting's args are, threads, seed */
 METHOD(collect_feedback) {
   OPEN(collect_feedback, 12);
   struct collecting c = {.collector = {.stages = 0}};
@@ -190,17 +194,25 @@ METHOD(collect_feedback) {
   return finish(&call, tuple_of(&seen, &c.collector, c.selection.n));
 }
 
-/* Settles on the stages' threshold if it is known, and the candidates reach down to it; -1 if not. */
+enum { NOT_KNOWN = -1, WRITTEN_TO = -2 };
+
+/* Settles on the stages' threshold; NOT_KNOWN, and NaN, unless it is and the candidates reach down to it; WRITTEN_TO if
+ * a fit has left indices among the candidates that are none. */
 static int64_t settle_stages(struct collecting *c, const struct collected *seen, struct asking *asking,
                              double *threshold) {
   const struct others others = python_fits(asking);
   const struct selection *s = &c->selection;
-  const int32_t low = s->key, zero_key = s->zero_key;
-  if (!resolve_stages(seen, &c->collector, s->n, c->sums, asking->stages, asking->count, &others, c->threads,
+  const bool whole = seen->candidates <= c->out.capacity;
+  if (!whole ||
+      !resolve_stages(seen, &c->collector, s->n, c->sums, asking->stages, asking->count, &others, c->threads,
                       threshold) ||
-      seen->candidates > c->out.capacity || threshold_key(*threshold) < low)
-    return -1;
-  return settle(&c->out, seen->candidates, s->x, s->bf16, s->n, threshold_key(*threshold), zero_key, c->threads);
+      threshold_key(*threshold) < s->key) {
+    *threshold = (double)NAN;
+    return NOT_KNOWN;
+  }
+  const int64_t kept =
+      settle(&c->out, seen->candidates, s->x, s->bf16, s->n, threshold_key(*threshold), s->zero_key, c->threads);
+  return kept < 0 ? WRITTEN_TO : kept;
 }
 
 /* Puts back what was taken, where a fit failed. */
@@ -209,26 +221,32 @@ static void take_nothing(struct collecting *c, const struct collected *seen) {
   settle(&c->out, min64(seen->candidates, c->out.capacity), s->x, s->bf16, s->n, INT32_MAX, s->zero_key, c->threads);
 }
 
-/* the same, with stages before threads and seed */
+/* what take_collecting's args are, stages, threads, seed */
 METHOD(collect_stages) {
   OPEN(collect_stages, 13);
   struct collecting c = {.collector = {.stages = 0}};
   struct asking asking = {.function = call.function};
   struct collected seen;
   double threshold;
-  if (!take_collecting(&call, args, args + 11, &c) || !take_stages(&asking, args[10], 1, MOST_STAGES))
+  if (!take_collecting(&call, args, args + 11, &c))
+    return finish(&call, NULL);
+  if (!(c.sums & SUM_ABS))
+    PyErr_Format(PyExc_ValueError, "%s: sums must have SUM_ABS among them", call.function);
+  if (PyErr_Occurred() || !take_stages(&asking, args[10], 1, MOST_STAGES))
     return finish(&call, NULL);
   let_go(&asking);
   seen = collect(&c.selection, &c.collector, &c.out, c.threads);
   const int64_t kept = settle_stages(&c, &seen, &asking, &threshold);
   take_back(&asking);
+  if (kept == WRITTEN_TO && !PyErr_Occurred())
+    PyErr_Format(PyExc_ValueError, "%s: the candidates were written to by a fit", call.function);
   if (PyErr_Occurred()) {
     take_nothing(&c, &seen);
     return finish(&call, NULL);
   }
   if (kept >= 0)
     return finish(&call, Py_BuildValue("OLd", Py_None, (long long)kept, threshold));
-  return finish(&call, Py_BuildValue("NLd", tuple_of(&seen, &c.collector, c.selection.n), -1LL, threshold));
+  return finish(&call, Py_BuildValue("NLd", tuple_of(&seen, &c.collector, c.selection.n), (long long)kept, threshold));
 }
 
 /* residual, indices, values, count, zeroed_above, threshold, threads, seed */

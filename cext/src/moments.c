@@ -127,6 +127,13 @@ static void tail_worker(void *context) {
   }
 }
 
+void move_tail(struct tail_sums *tail, double by) {
+  if (tail->count == 0) /* `by` may be infinite */
+    return;
+  tail->sum_squares += by * (2 * tail->sum + (double)tail->count * by);
+  tail->sum += (double)tail->count * by;
+}
+
 struct tail_sums compute_tail(const float *x, int64_t n, double threshold, int32_t limit, int threads) {
   struct job job = {.kernels = active_kernels(), .x = (float *)(uintptr_t)x, .n = n, .threshold = threshold};
   job.limit = limit;

@@ -26,6 +26,8 @@ void add_moments(struct moments_total *total, const struct moment_lanes *lanes);
 /* What a NaN or an infinity means for the sums. */
 struct moments finish_moments(const struct moments_total *total);
 void add_tail(struct tail_sums *total, const struct tail_lanes *lanes);
+/* The same excesses over a threshold that is lower by `by`. */
+void move_tail(struct tail_sums *tail, double by);
 
 /* gradient NULL: x is only read; else x += gradient first. A NaN makes every sum and the maximum NaN. The result is
  * the same, bit for bit, for any number of threads and any instruction set. Only the sums that are asked for

@@ -1,9 +1,10 @@
 /* What lies above a bracket's high was summed up in the pass, and what lies inside is at hand: together they are what a
  * pass over the vector would find above any threshold inside. */
 #include "resolve.h"
-#include "stages.h"
 
 #include <math.h>
+
+static const double LARGEST_SQUARED = 4e18, SMALLEST_SQUARED = 1e-17;
 
 /* The bracket that a threshold lies in, or -1. */
 static int bracket_of(const struct collector *c, double threshold) {
@@ -14,15 +15,23 @@ static int bracket_of(const struct collector *c, double threshold) {
   return -1;
 }
 
+/* Whether a tail's squares are told, 16 of which are added up in float first. */
+static bool squares_add_up(const struct collected *seen, const struct collector *c) {
+  bool enough = seen->moments.max_abs < LARGEST_SQUARED;
+  for (int m = 0; m < c->stages; m++)
+    enough &= c->stage[m].high > SMALLEST_SQUARED;
+  return enough;
+}
+
 static struct tail_sums sums_above(const struct collected *seen, const struct collector *c, int bracket,
                                    double threshold, int threads) {
   const struct stage *stage = &c->stage[bracket];
-  const struct tail_sums *above = &seen->tails[bracket];
-  const double by = stage->high - threshold, count = (double)above->count;
-  struct tail_sums sums = compute_tail(c->between, c->found, threshold, stage->high_key, threads);
-  sums.count += above->count;
-  sums.sum += above->sum + count * by;
-  sums.sum_squares += above->sum_squares + 2 * by * above->sum + count * by * by;
+  const struct tail_sums inside = compute_tail(c->between, c->found, threshold, stage->high_key, threads);
+  struct tail_sums sums = seen->tails[bracket];
+  move_tail(&sums, stage->high - threshold);
+  sums.count += inside.count;
+  sums.sum += inside.sum;
+  sums.sum_squares += inside.sum_squares;
   return sums;
 }
 
@@ -31,7 +40,8 @@ bool resolve_stages(const struct collected *seen, const struct collector *c, int
                     double *threshold) {
   struct means means = means_of_moments(&seen->moments, n, sums);
   *threshold = 0;
-  if (!(seen->moments.sum_abs > 0) || !isfinite(seen->moments.sum_abs) || c->found > c->capacity)
+  if (!(seen->moments.sum_abs > 0) || !isfinite(seen->moments.sum_abs) || c->found > c->capacity ||
+      (sums & SUM_SQUARES && !squares_add_up(seen, c)))
     return false;
   for (int m = 0; m < count; m++) {
     if (m) {
@@ -41,9 +51,7 @@ bool resolve_stages(const struct collected *seen, const struct collector *c, int
       const struct tail_sums above = sums_above(seen, c, bracket, *threshold, threads);
       if (above.count == 0)
         break;
-      means = means_of_tail(&above, (double)above.count);
-      if (!(sums & SUM_SQUARES))
-        means.of[MEAN_SQUARE] = (double)NAN;
+      means = means_of_tail(&above, sums);
     }
     *threshold = next_threshold(*threshold, threshold_of(&stages[m], others, &means));
     if (!isfinite(*threshold))

@@ -2,7 +2,6 @@
 #include "stages.h"
 #include "moments.h"
 
-#include <float.h>
 #include <math.h>
 
 enum { ALIGNMENT = 64, PIECE = SWEPT };
@@ -17,19 +16,6 @@ static struct payload lay_out(void *memory, int64_t n) {
   const uintptr_t start = ((uintptr_t)memory + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
   const int64_t room = room_of(n);
   return (struct payload){(int32_t *)start, (float *)start + room, room};
-}
-
-struct means means_of_tail(const struct tail_sums *sums, double count) {
-  return (struct means){count, {sums->sum / count, sums->sum_squares / count, (double)NAN, (double)NAN}};
-}
-
-struct means means_of_moments(const struct moments *m, int64_t n, int sums) {
-  const double all[MEANS] = {m->sum_abs, m->sum_squares, m->sum_log, m->sum};
-  static const int bits[MEANS] = {SUM_ABS, SUM_SQUARES, SUM_LOGS, SUM_X};
-  struct means means = {.count = (double)n};
-  for (int i = 0; i < MEANS; i++)
-    means.of[i] = sums & bits[i] ? all[i] / means.count : (double)NAN;
-  return means;
 }
 
 /* Keeps what of the vector, or later of the kept, lies above the threshold, and sums up its excesses. */
@@ -51,17 +37,8 @@ static int64_t keep_above(const float *x, int64_t n, const struct payload *kept,
   }
   struct tail_sums sums = {.count = 0};
   add_tail(&sums, &lanes);
-  *means = means_of_tail(&sums, (double)p.packed);
+  *means = means_of_tail(&sums, SUM_ALL);
   return p.packed;
-}
-
-double next_threshold(double threshold, double step) {
-  const double sum = threshold + step, rounds_up = 0x1.ffffffp127; /* half a step beyond the largest float */
-  if (sum < -FLT_MAX)
-    return -INFINITY;
-  if (sum > FLT_MAX)
-    return sum < rounds_up ? FLT_MAX : INFINITY;
-  return (double)(float)sum;
 }
 
 struct staged select_stages(const float *gradient, float *x, int64_t n, const struct stage_fit *stages, int count,

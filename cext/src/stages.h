@@ -4,7 +4,6 @@
 #define SANDTABLE_STAGES_H
 
 #include "fits.h"
-#include "moments.h"
 #include "select.h"
 
 enum { MOST_STAGES = 64 };
@@ -16,13 +15,6 @@ struct staged {
 };
 
 int64_t stages_workspace_bytes(int64_t n);
-
-/* Of `n` elements; those that `sums` does not name are NaN. */
-struct means means_of_moments(const struct moments *moments, int64_t n, int sums);
-/* Of `count` excesses. */
-struct means means_of_tail(const struct tail_sums *sums, double count);
-/* threshold + step, rounded to float; infinite beyond its range. */
-double next_threshold(double threshold, double step);
 
 /* x += gradient, unless that is NULL; then the fits, one or more, each of the excesses over the threshold before, which
  * is rounded to float; a stage that nothing is left for is none. sums: which means of the whole vector are told,

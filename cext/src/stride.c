@@ -93,7 +93,7 @@ static int64_t places_before(int32_t index, int64_t start, int64_t stride) {
 
 int64_t on_stride(const struct entries *list, int64_t start, int64_t stride, float *out, int64_t room, int threads) {
   int64_t first = 0;
-  while (first < list->count && list->indices[first] < start) /* fewer than `stride` */
+  while (first < list->count && list->indices[first] < start) /* few, as a rule: fewer than `stride` */
     first++;
   if (first == list->count || room == 0 || start > INT32_MAX)
     return 0;

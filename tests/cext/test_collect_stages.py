@@ -106,7 +106,7 @@ UNKNOWN = {  # what makes a threshold unknown, as changes to a good call
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 @pytest.mark.parametrize("kind", list(UNKNOWN))
 @pytest.mark.parametrize("module", [cext, reference])
-def test_what_is_not_known_is_collected_only(module, kind, make, room, same):
+def test_what_is_not_known_is_collected_only(level, module, kind, make, room, same):
     n = 20_000
     wrong = UNKNOWN[kind]
     gradient, before = make(n, wrong.get("data", "normal"), seed=1), make(n, seed=2)
@@ -116,8 +116,9 @@ def test_what_is_not_known_is_collected_only(module, kind, make, room, same):
     stages = wrong.get("stages", [exponential(0.25), exponential(0.1)])
     residual, other = before.copy(), before.copy()
     sizes = {"space": wrong.get("space"), "inside": wrong.get("inside")}
-    seen, kept, _, payload = run(module, gradient, residual, stages, bounds, room, **sizes)
+    seen, kept, threshold, payload = run(module, gradient, residual, stages, bounds, room, **sizes)
     assert kept == -1
+    assert math.isnan(threshold)
     space, inside = wrong.get("space") or n, wrong.get("inside") or n
     workspace = np.empty(module.collect_workspace(n), np.uint8)
     indices, values = room(space)
@@ -139,7 +140,8 @@ def test_nothing_above_the_last_threshold_leaves_all(level, make, room, same):
     assert same(residual, total)
 
 
-def test_a_fit_that_fails_puts_everything_back(level, make, room, same):
+@pytest.mark.parametrize("module", [cext, reference])
+def test_a_fit_that_fails_puts_everything_back(level, module, make, room, same):
     gradient, before = make(5000, seed=1), make(5000, seed=2)
     total = before + gradient
 
@@ -149,8 +151,62 @@ def test_a_fit_that_fails_puts_everything_back(level, make, room, same):
     for stages in ([asked(0.1, fails)], [exponential(0.25), asked(0.1, fails)]):
         residual = before.copy()
         with pytest.raises(KeyError, match="no such fit"):
-            run(cext, gradient, residual, stages, around(total, (0.25, 0.1)), room)
+            run(module, gradient, residual, stages, around(total, (0.25, 0.1)), room)
         assert same(residual, total)
+        stored, wanted = np.empty(5000, np.uint16), np.empty(5000, np.uint16)
+        cext.round_bf16(before, stored)
+        cext.round_bf16(reference.widened(stored) + gradient, wanted, 1, 5)
+        with pytest.raises(KeyError, match="no such fit"):
+            run(module, gradient, stored, stages, around(total, (0.25, 0.1)), room, seed=5)
+        assert np.array_equal(stored, wanted)
+
+
+def test_a_fit_that_writes_to_the_candidates_is_found_out(make):
+    gradient, residual = make(5000, seed=1), make(5000, seed=2)
+    total = residual + gradient
+    brackets, low, zero_above = around(total, (0.25, 0.1))
+    indices, values = np.zeros(5000, np.int32), np.zeros(5000, np.float32)
+
+    def writes(*means):
+        indices[:] = 5000
+        return 3.0  # above all candidates: these are settled on
+
+    workspace = np.empty(cext.collect_workspace(5000), np.uint8)
+    arrays = (indices, values, brackets, np.empty(5000, np.float32), workspace)
+    with pytest.raises(ValueError, match="collect_stages: the candidates were written to by a fit"):
+        cext.collect_stages(gradient, residual, low, zero_above, *arrays, SUMS, [exponential(0.25), asked(0.1, writes)])
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+def test_brackets_may_reach_above_what_is_zeroed(level, module, make, room):
+    """Much goes on: what lies inside brackets is found where it lies, and must be so before it is zeroed."""
+    gradient, before = np.zeros(131_072, np.float32), make(131_072, seed=2)
+    inside = before[(np.abs(before) > 1) & (np.abs(before) <= 2)]
+    between, workspace = np.empty(131_072, np.float32), np.empty(module.collect_workspace(131_072), np.uint8)
+    arrays = (*room(131_072), np.array([1.0, 2.0]), between, workspace)
+    seen = module.collect_feedback(gradient, before.copy(), 0.3, 0.6, *arrays, cext.SUM_ABS)
+    assert seen.between == len(inside)
+    assert np.array_equal(np.sort(between[: seen.between]), np.sort(inside))
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+@pytest.mark.parametrize("scale", [1e-22, 1e19])
+def test_squares_that_float32_cannot_hold_are_not_told(module, scale, make, room):
+    x = make(20_000) * np.float32(scale)
+    bounds = around(x, (0.25, 0.1))
+    for sums, known in ((cext.SUM_ABS, True), (SUMS, False)):
+        _, kept, _, _ = run(module, x, np.zeros_like(x), [exponential(0.25), exponential(0.1)], bounds, room, sums=sums)
+        assert (kept >= 0) == known
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+@pytest.mark.parametrize("sums", [0, 4, 8, 14 - 2])
+def test_the_sum_of_magnitudes_is_needed(module, sums, make, room, same):
+    residual = make(100, seed=2)
+    before = residual.copy()
+    with pytest.raises(ValueError, match="collect_stages: sums must have SUM_ABS among them"):
+        run(module, make(100), residual, [exponential(0.1)], (np.empty(0), 1.0, 1.0), room, sums=sums)
+    assert same(residual, before)
 
 
 def test_large_sums_are_not_told(room):
@@ -160,7 +216,8 @@ def test_large_sums_are_not_told(room):
         cext, x.copy(), np.zeros_like(x), [exponential(0.1)], (np.empty(0), 1e38, 2e38), room, sums=cext.SUM_ABS
     )
     assert kept == -1
-    assert seen.candidates == 0 or seen.moments.max_abs == float(np.float32(1e38))
+    assert math.isinf(seen.moments.sum_abs)
+    assert math.isfinite(seen.moments.max_abs)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,9 +151,10 @@ def test_predictions_mostly_hit(name: str, data: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("wrong", ["brackets", "low", "room", "inside"])
-@pytest.mark.parametrize("name", ["sidco-e", "gaussiank", "redsync"])
+@pytest.mark.parametrize("name", ["sidco-e", "gaussiank", "redsync", "dgc"])
 def test_a_prediction_that_misses_changes_nothing(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     predict_from(monkeypatch, 1)
+    monkeypatch.setattr(dgc.DGC, "sampled_from", 1)
     keys = {"stages": 3} if name == "sidco-e" else {}
     honest = type(make(name))._predict  # type: ignore[attr-defined]
 
@@ -175,6 +177,40 @@ def test_a_prediction_that_misses_changes_nothing(name: str, wrong: str, monkeyp
     b = make(name, **keys).select_feedback(gradient, r_plain, Context("bucket", 0, 0.01))
     assert bits(a.dense()) == bits(b.dense())
     assert bits(r_misled) == bits(r_plain)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["sidco-e", "sidco-p", "sidco-gp"])
+def test_sidco_mostly_settles_in_one_call(name: str, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict_from(monkeypatch, 1)
+    settled: list[bool] = []
+    honest = KernelPasses.collect_stages
+
+    def watched(self: KernelPasses, *given: Any) -> Any:
+        found = honest(self, *given)
+        settled.append(isinstance(found, tuple))
+        return found
+
+    monkeypatch.setattr(KernelPasses, "collect_stages", watched)
+    compressor, residual = make(name, stages=3), torch.zeros(N, dtype=kind)
+    for step in range(40):
+        compressor.select_feedback(sample("laplace", step), residual, Context("bucket", step, 0.02))
+    assert len(settled) >= 38
+    assert sum(settled) >= 35, f"{sum(settled)} of {len(settled)}"
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-20, 1e17, 1e20])
+@pytest.mark.parametrize("name", ["sidco-p", "sidco-gp", "gaussiank"])
+def test_scales_whose_squares_leave_float32(name: str, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"stages": 3} if name.startswith("sidco") else {}
+    gradient, context = sample("laplace", 1) * scale, Context("bucket", 0, 0.01)
+    sent = []
+    for elements in (1, 10**9):
+        predict_from(monkeypatch, elements)
+        payload = make(name, **keys).select_feedback(gradient, torch.zeros(N), context)
+        assert isinstance(payload, SparsePayload)
+        sent.append(payload.indices)
+    assert torch.equal(*sent)
 
 
 def test_nothing_is_predicted_from_too_little() -> None:

@@ -15,7 +15,7 @@ from toolkit.compression.tail import Tail, nth_largest, stride_of, strided_sampl
 
 SAMPLE = 0.01
 UPPER, LOWER, FACTOR, ROUNDS = 1.3, 0.8, 0.8, 10
-FEW = 0.05  # density, up to which settling on a threshold among candidates costs less than the strided sample
+SPARSE = 0.05  # density, up to which settling on a threshold among candidates costs less than the strided sample
 
 
 class DGC(ThresholdCompressor):
@@ -36,37 +36,38 @@ class DGC(ThresholdCompressor):
         """The very threshold, by the strided sample, which needs no statistics of the whole vector. In a large one that
         sample is spread over a sixth of all cache lines: a smaller one of neighbours says where its threshold may lie.
         """
-        if not self._predicts_sample(context):
+        if not self._is_found_among_candidates(context):
             sample = strided_sample(passes, residual, self._size(context), self.seed(context), gradient)
-            threshold = nth_largest(passes, sample, math.ceil(sample.numel() * context.density))
+            threshold = nth_largest(passes, sample, _rank(sample.numel(), context))
             return prediction(passes, sample, threshold, threshold, self.elements, sums=self.sums)
-        k, rank = wanted_count(self.elements, context.density), self._rank(context)
+        k = wanted_count(self.elements, context.density)
+        rank = _rank(self._placed(context)[2], context)
         sample = passes.sample(gradient, residual, GRAINS)
         return predict_count(passes, sample, self.elements, k * (1.0 + WIDTH / math.sqrt(rank)), k, self.sums)
 
     def _size(self, context: Context) -> int:
         return min(self.elements, math.ceil(max(SAMPLE * self.elements, 2.0 / context.density)))
 
-    def _predicts_sample(self, context: Context) -> bool:
-        return self.elements >= self.sampled_from and context.density <= FEW
+    def _is_found_among_candidates(self, context: Context) -> bool:
+        return self.elements >= self.sampled_from and context.density <= SPARSE
 
-    def _rank(self, context: Context) -> int:
-        """Of the threshold, from the top of the strided sample."""
-        _, _, size = stride_of(self.elements, self._size(context), self.seed(context))
-        return math.ceil(size * context.density)
+    def _placed(self, context: Context) -> tuple[int, int, int]:
+        """Start, stride and size of the sample."""
+        return stride_of(self.elements, self._size(context), self.seed(context))
 
     def _threshold(self, tail: Tail, context: Context) -> float:
         """That of the strided sample, whose largest are among the candidates, if there are any."""
+        placed = self._placed(context)
+        rank = _rank(placed[2], context)
         if math.isfinite(tail.floor):
-            if not self._predicts_sample(context):
+            if not self._is_found_among_candidates(context):
                 return tail.floor
             assert isinstance(tail.passes, KernelPasses)
-            placed = stride_of(self.elements, self._size(context), self.seed(context))
             largest = tail.passes.on_stride(tail.candidates, *placed)
-            if largest.numel() >= self._rank(context):
-                return nth_largest(tail.passes, largest, self._rank(context))
+            if largest.numel() >= rank:
+                return nth_largest(tail.passes, largest, rank)
         sample = strided_sample(tail.passes, tail.vector, self._size(context), self.seed(context))
-        return nth_largest(tail.passes, sample, self._rank(context))
+        return nth_largest(tail.passes, sample, rank)
 
     def _search(self, tail: Tail, sums: Sums, k: int, context: Context) -> tuple[Selection, float, float]:
         threshold = self._threshold(tail, context)
@@ -78,3 +79,8 @@ class DGC(ThresholdCompressor):
             count = tail.count(threshold)
         selection = tail.take_largest(k, threshold) if count > UPPER * k else tail.take(threshold)
         return selection, threshold, estimated
+
+
+def _rank(size: int, context: Context) -> int:
+    """Of the threshold, from the top of a sample."""
+    return math.ceil(size * context.density)

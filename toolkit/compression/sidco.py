@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from toolkit.compression.passes import Collection, KernelPasses, Prediction, Sel
 from toolkit.compression.predict import GRAINS, GROUPS, Plan, predict_stages, stage_thresholds, stages_of
 from toolkit.compression.stages import StageSearch
 from toolkit.compression.statistical import StatisticalCompressor
-from toolkit.compression.tail import Tail, TailSums
+from toolkit.compression.tail import NOTHING, Tail, TailSums
 from toolkit.experiment import CompressionSection
 
 GATHER_FROM = 500_000  # elements; below, a pass over all costs less than the handling of candidates
@@ -62,11 +63,7 @@ class Sidco(StatisticalCompressor):
         found = passes.collect_stages(gradient, residual, prediction, stages)
         if isinstance(found, Collection):
             return self._choose_collected(passes, residual, found, context)
-        selection, threshold = found
-        estimated = selection[0].numel()
-        if not estimated:
-            selection = Tail(passes, residual, True).take_topk(wanted_count(self.elements, context.density))
-        return self._sent(selection, estimated, threshold, len(plan), context)
+        return self._sent(found[0], Tail(passes, residual, True), found[1], len(plan), context)
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         if self._is_small(vector):
@@ -85,11 +82,8 @@ class Sidco(StatisticalCompressor):
         """All of it in one call of the kernels, whose stages look at what the ones before let through."""
         (plan, stages), kernels = self._plan(context.density), self._kernels
         selection, threshold, total = kernels.stages_above(gradient, vector, stages, self.sums)
-        estimated = selection[0].numel()
-        if not estimated and total != 0.0:
-            tail = Tail(kernels, vector, gradient is not None)
-            selection = tail.take_topk(wanted_count(self.elements, context.density))
-        return self._sent(selection, estimated, threshold, len(plan), context)
+        tail = Tail(kernels, vector, gradient is not None) if total != 0.0 else None
+        return self._sent(selection, tail, threshold, len(plan), context)
 
     def _choose(self, tail: Tail, sums: Sums, context: Context) -> SparsePayload:
         plan, _ = self._plan(context.density)
@@ -101,16 +95,17 @@ class Sidco(StatisticalCompressor):
             return tail.moments(threshold)
 
         threshold = stage_thresholds(sums, plan, moments) if sums.sum_abs != 0.0 else 0.0
-        selection = tail.take(threshold) if math.isfinite(threshold) else None
-        estimated = 0 if selection is None else selection[0].numel()
-        if selection is None or (not estimated and sums.sum_abs != 0.0):
-            selection = tail.take_topk(wanted_count(self.elements, context.density))
-        return self._sent(selection, estimated, threshold, len(plan), context)
+        selection = tail.take(threshold) if math.isfinite(threshold) else NOTHING
+        return self._sent(selection, tail if sums.sum_abs != 0.0 else None, threshold, len(plan), context)
 
     def _sent(
-        self, selection: Selection, estimated: int, threshold: float, stages: int, context: Context
+        self, selection: Selection, tail: Tail | None, threshold: float, stages: int, context: Context
     ) -> SparsePayload:
-        self._adapt(estimated, wanted_count(self.elements, context.density), threshold, context.density)
+        """What lies above the threshold; where that is nothing, the largest of the tail, if there is one."""
+        k, estimated = wanted_count(self.elements, context.density), selection[0].numel()
+        if not estimated and tail is not None:
+            selection = tail.take_topk(k)
+        self._adapt(estimated, k, threshold, context.density)
         told = {"threshold": threshold, "estimated": estimated / max(1, self.elements), "stages": stages}
         return self.payload(selection, context.density, **told)
 
@@ -119,7 +114,7 @@ class Sidco(StatisticalCompressor):
             return 1
         return self.section.stages or min(self.search.stages, fits.most_stages(density))
 
-    def _plan(self, density: float) -> tuple[Plan, list[cext.StageFit]]:
+    def _plan(self, density: float) -> tuple[Plan, Sequence[cext.StageFit]]:
         return _planned(type(self), density, self._stages(density), self.section.first_ratio)
 
     def _adapt(self, estimated: int, k: int, threshold: float, density: float) -> None:
@@ -136,11 +131,11 @@ class Sidco(StatisticalCompressor):
 
 
 @functools.lru_cache(maxsize=256)  # a schedule may name a density a step
-def _planned(kind: type[Sidco], density: float, count: int, first_ratio: float) -> tuple[Plan, list[cext.StageFit]]:
+def _planned(kind: type[Sidco], density: float, count: int, first_ratio: float) -> tuple[Plan, Sequence[cext.StageFit]]:
     """Fit and ratio of every stage, for Python and for the kernels."""
     ratios = fits.stage_ratios(density, count, first_ratio)
-    plan = [(kind.later if number else kind.first, ratio) for number, ratio in enumerate(ratios)]
-    return plan, stages_of(plan)
+    plan = tuple((kind.later if number else kind.first, ratio) for number, ratio in enumerate(ratios))
+    return plan, tuple(stages_of(plan))
 
 
 class SidcoE(Sidco):

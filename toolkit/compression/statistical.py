@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import zlib
 from abc import abstractmethod
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+import cext
 from toolkit.compression.base import COMPRESS, Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Sums
 from toolkit.compression.passes import Collection, KernelPasses, Prediction, Selection
@@ -21,7 +23,8 @@ class StatisticalCompressor(SparseCompressor):
     """A compressor that first gathers the moments of |g + r|, in the pass that adds g to r, and then chooses.
 
     For all but small vectors in the C kernels that pass also takes the entries that are likely to be asked for, as a
-    sample predicts them. A prediction that misses costs the passes it was to save; it never changes what is sent.
+    sample predicts them. A prediction that misses costs the passes it was to save; it never changes what is sent, but
+    for the roundings of a residual in bfloat16 (residual.py).
     """
 
     sums: int  # that it chooses by, beside the largest magnitude: cext.SUM_ABS and so on
@@ -57,7 +60,12 @@ class StatisticalCompressor(SparseCompressor):
     def _choose_collected(
         self, passes: KernelPasses, residual: torch.Tensor, seen: Collection, context: Context
     ) -> SparsePayload:
-        tail, sums = Tail(passes, residual, True, seen), seen.moments
+        sums = seen.moments
+        if self.sums & cext.SUM_SQUARES and not (
+            sums.max_abs < cext.LARGEST_SQUARED and all(high > cext.SMALLEST_SQUARED for _, high in seen.brackets)
+        ):
+            seen = replace(seen, brackets=())  # the tails' squares have left float32
+        tail = Tail(passes, residual, True, seen)
         if math.isinf(sums.sum_abs) and math.isfinite(sums.max_abs):  # a few were added up in float32
             sums = passes.moments(tail.vector, self.sums)
             tail = Tail(passes, residual, True)
