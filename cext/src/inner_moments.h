@@ -232,7 +232,7 @@ static int32_t max_key(const float *x, int64_t n) {
     largest[b] = i_zero();
   for (; i + WORD <= n; i += WORD) {
     for (int b = 0; b < WORD; b += LANES)
-      __builtin_prefetch(x + i + b + WORD); /* no earlier, where there is nothing else to do: measured */
+      __builtin_prefetch(x + i + b + PLAIN_AHEAD);
     for (int b = 0; b < WORD / VEC; b++)
       largest[b] = i_max(largest[b], v_key(v_load(x + i + b * VEC)));
   }
