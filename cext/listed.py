@@ -24,6 +24,11 @@ def zero_at(x: Vector, indices: Vector, threads: int = 1) -> None:
     _kernels.zero_at(x, indices, threads)
 
 
+def put(x: Vector, indices: Vector, values: Vector, threads: int = 1) -> None:
+    """x[indices] = values; of an index that occurs twice the last counts."""
+    _kernels.put(x, indices, values, threads)
+
+
 def gather(x: Vector, indices: Vector, values: Vector) -> None:
     """values[:] = x[indices]."""
     _kernels.gather(x, indices, values)

@@ -262,6 +262,12 @@ def zero_at(x: Vector, indices: Vector, threads: int = 1) -> None:
     x[indices] = 0
 
 
+def put(x: Vector, indices: Vector, values: Vector, threads: int = 1) -> None:
+    """x[indices] = values, in order. ValueError before any write if an index is outside [0, n)."""
+    check_places(indices, len(x))
+    x[indices] = values
+
+
 def gather(x: Vector, indices: Vector, values: Vector) -> None:
     """values[:] = x[indices]. ValueError before any write if an index is outside [0, n)."""
     check_places(indices, len(x))

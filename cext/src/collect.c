@@ -1,9 +1,14 @@
 #include "collect.h"
+#include "parallel.h"
 
 #include <float.h>
 #include <math.h>
 
-enum { ALIGNMENT = 64 };
+enum {
+  ALIGNMENT = 64,
+  TILES_A_TASK = 16,
+  MOST_TASKS = INT32_MAX / TILE / TILES_A_TASK + 1,
+};
 
 /* Whether up to 16 of it add up in float without an error: four trailing zeros, and no overflow. */
 static bool adds_up(float threshold) { return (key_of(threshold) & 0xf) == 0 && threshold <= FLT_MAX / 64; }
@@ -33,10 +38,31 @@ struct local {
   enum amount amount; /* of survivors that is expected */
 };
 
-static void flush_between(struct collector *c, struct local *local) {
-  int64_t place = local->found ? atomic_fetch_add_explicit(&c->found, local->found, memory_order_relaxed) : 0;
-  if (place + local->found <= c->capacity)
-    memcpy(c->between + place, local->between, (size_t)local->found * sizeof *local->between);
+/* Copies what was found, bracket by bracket, while it is in the cache: a threshold then looks at its own bracket alone.
+ */
+static void copy_sorted(const struct kernels *kernels, const struct collector *c, const struct local *local,
+                        float *between, struct segment *segment) {
+  float sorted[2 * SUB_TILE + WORD];
+  int64_t packed = 0;
+  for (int m = 0; m < c->stages; m++) {
+    segment->count[m] =
+        kernels->pack_between(local->between, local->found, c->stage[m].low_key, c->stage[m].high_key, sorted + packed);
+    packed += segment->count[m];
+  }
+  memcpy(between, sorted, (size_t)packed * sizeof *between);
+}
+
+static void flush_between(const struct kernels *kernels, struct collector *c, struct tile_sums *sums,
+                          struct local *local) {
+  if (local->found == 0)
+    return;
+  const int64_t place = atomic_fetch_add_explicit(&c->found, local->found, memory_order_relaxed);
+  if (place + local->found <= c->capacity) {
+    struct segment unwanted, *segment = sums->segments < MOST_SEGMENTS ? &sums->segment[sums->segments] : &unwanted;
+    segment->place = place;
+    sums->segments++;
+    copy_sorted(kernels, c, local, c->between + place, segment);
+  }
   local->found = 0;
 }
 
@@ -79,13 +105,68 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *s, 
   for (; at < end && p->packed + step + WORD <= p->room; at += step) {
     struct tile_sums *sums = &c->tiles[at / TILE];
     if (at % TILE == 0)
-      clear_moments(&sums->moments), memset(sums->tails, 0, sizeof sums->tails);
+      clear_moments(&sums->moments), memset(sums->tails, 0, sizeof sums->tails), sums->segments = 0;
     collect_sub_tile(kernels, s, at, min64(step, end - at), p, &local);
     if (local.found > SUB_TILE)
-      flush_between(c, &local);
+      flush_between(kernels, c, sums, &local);
   }
-  flush_between(c, &local);
+  flush_between(kernels, c, &c->tiles[(min64(at, end) - 1) / TILE], &local);
   return min64(at, end);
+}
+
+struct inside {
+  const struct kernels *kernels;
+  const struct collector *collector;
+  int bracket;
+  double threshold;
+  struct tasks tasks; /* each of TILES_A_TASK tiles */
+  int64_t tiles;
+  struct tail_sums *sums; /* one a task */
+};
+
+static void sum_segment(const struct inside *inside, const struct segment *segment, struct tail_lanes *lanes) {
+  const struct stage *const stage = &inside->collector->stage[inside->bracket];
+  const float *x = inside->collector->between + segment->place;
+  for (int m = 0; m < inside->bracket; m++)
+    x += segment->count[m];
+  inside->kernels->tail(x, segment->count[inside->bracket], inside->threshold, threshold_key(inside->threshold),
+                        stage->high_key, lanes);
+}
+
+static void inside_worker(void *context) {
+  struct inside *inside = context;
+  for (int64_t task; (task = take_task(&inside->tasks)) >= 0;) {
+    struct tail_lanes lanes = {.count = 0};
+    for (int64_t t = task * TILES_A_TASK; t < min64(inside->tiles, (task + 1) * TILES_A_TASK); t++)
+      for (int64_t s = 0; s < inside->collector->tiles[t].segments; s++)
+        sum_segment(inside, &inside->collector->tiles[t].segment[s], &lanes);
+    inside->sums[task] = (struct tail_sums){.count = 0};
+    add_tail(&inside->sums[task], &lanes);
+  }
+}
+
+struct tail_sums sum_inside(const struct collector *c, int64_t n, int bracket, double threshold, int threads) {
+  struct tail_sums total = {.count = 0}, sums[MOST_TASKS];
+  struct inside inside = {.kernels = active_kernels(), .collector = c, .bracket = bracket, .threshold = threshold};
+  bool told = true;
+  int64_t in_bracket = 0;
+  inside.tiles = (n + TILE - 1) / TILE;
+  for (int64_t t = 0; t < inside.tiles && told; t++) {
+    told = c->tiles[t].segments <= MOST_SEGMENTS;
+    for (int64_t s = 0; told && s < c->tiles[t].segments; s++)
+      in_bracket += c->tiles[t].segment[s].count[bracket];
+  }
+  if (!told)
+    return compute_tail(c->between, c->found, threshold, c->stage[bracket].high_key, threads);
+  inside.sums = sums;
+  inside.tasks.count = (inside.tiles + TILES_A_TASK - 1) / TILES_A_TASK;
+  run_workers(inside_worker, &inside, useful_threads(in_bracket, 2 * TILE, threads));
+  for (int64_t task = 0; task < inside.tasks.count; task++) {
+    total.count += sums[task].count;
+    total.sum += sums[task].sum;
+    total.sum_squares += sums[task].sum_squares;
+  }
+  return total;
 }
 
 /* The lowest stage from key `from` on; -1 if there is none. */

@@ -6,12 +6,20 @@
 #include "moments.h"
 #include "select.h"
 
-enum { MAX_STAGES = 16, SUB_TILE = SWEPT };
+enum { MAX_STAGES = 16, SUB_TILE = SWEPT, MOST_SEGMENTS = 4 };
+
+/* Some of what a tile holds inside brackets: the entries of each bracket behind those of the one before. */
+struct segment {
+  int64_t place; /* in collector.between */
+  int64_t count[MAX_STAGES];
+};
 
 /* Sums of one tile, in lanes; tile after tile they are added up, so threads do not change a bit. */
 struct tile_sums {
   struct moment_lanes moments;
   struct tail_lanes tails[MAX_STAGES];
+  int64_t segments; /* beyond MOST_SEGMENTS: too many to be told */
+  struct segment segment[MOST_SEGMENTS];
 };
 
 struct collector {
@@ -39,6 +47,10 @@ struct stage stage_between(double low, double high);
 
 /* Whether no two brackets have room for the same element. */
 bool disjoint(const struct collector *collector);
+
+/* Sums of |x| - threshold over what lies inside a bracket, above the threshold, once all is collected and has found
+ * room. */
+struct tail_sums sum_inside(const struct collector *collector, int64_t n, int bracket, double threshold, int threads);
 
 /* selection: the candidates' key, zero_key, gradient and residual. */
 struct collected collect(struct selection *selection, struct collector *collector, const struct payload *payload,

@@ -52,6 +52,22 @@ METHOD(zero_at) {
   return finish(&call, Py_NewRef(Py_None));
 }
 
+METHOD(put) {
+  OPEN(put, 4);
+  float *x;
+  int64_t n;
+  int threads;
+  bool ascending;
+  struct entries list;
+  if (!take_vector(&call, args[0], "x", true, &x, &n) || !take_list(&call, args[1], args[2], &list) ||
+      !take_threads(call.function, args[3], &threads) || !check_places(&call, &list, n, &ascending))
+    return finish(&call, NULL);
+  Py_BEGIN_ALLOW_THREADS;
+  put(x, &list, ascending, threads);
+  Py_END_ALLOW_THREADS;
+  return finish(&call, Py_NewRef(Py_None));
+}
+
 METHOD(gather) {
   OPEN(gather, 3);
   float *x, *values;
@@ -90,5 +106,5 @@ METHOD(on_stride) {
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef sparse_methods[] = {
-    ENTRY(scatter_add), ENTRY(zero_at), ENTRY(gather), ENTRY(on_stride), {NULL, NULL, 0, NULL},
+    ENTRY(scatter_add), ENTRY(zero_at), ENTRY(put), ENTRY(gather), ENTRY(on_stride), {NULL, NULL, 0, NULL},
 };

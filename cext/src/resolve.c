@@ -23,10 +23,10 @@ static bool squares_add_up(const struct collected *seen, const struct collector 
   return enough;
 }
 
-static struct tail_sums sums_above(const struct collected *seen, const struct collector *c, int bracket,
+static struct tail_sums sums_above(const struct collected *seen, const struct collector *c, int64_t n, int bracket,
                                    double threshold, int threads) {
   const struct stage *stage = &c->stage[bracket];
-  const struct tail_sums inside = compute_tail(c->between, c->found, threshold, stage->high_key, threads);
+  const struct tail_sums inside = sum_inside(c, n, bracket, threshold, threads);
   struct tail_sums sums = seen->tails[bracket];
   move_tail(&sums, stage->high - threshold);
   sums.count += inside.count;
@@ -48,7 +48,7 @@ bool resolve_stages(const struct collected *seen, const struct collector *c, int
       const int bracket = bracket_of(c, *threshold);
       if (bracket < 0)
         return false;
-      const struct tail_sums above = sums_above(seen, c, bracket, *threshold, threads);
+      const struct tail_sums above = sums_above(seen, c, n, bracket, *threshold, threads);
       if (above.count == 0)
         break;
       means = means_of_tail(&above, sums);

@@ -55,6 +55,19 @@ void zero_at(float *x, const struct entries *list, bool ascending, int threads) 
   run_workers(zero_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
 }
 
+static void put_worker(void *context) {
+  struct scatter_job *job = context;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
+    for (int64_t i = c * CHUNK; i < min64(job->list->count, (c + 1) * CHUNK); i++)
+      job->out[job->list->indices[i]] = job->list->values[i];
+}
+
+void put(float *x, const struct entries *list, bool ascending, int threads) {
+  struct scatter_job job = {.out = x, .list = list};
+  job.chunks.count = (list->count + CHUNK - 1) / CHUNK;
+  run_workers(put_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
+}
+
 void gather(const float *x, const struct entries *list, float *values) {
   for (int64_t i = 0; i < list->count; i++)
     values[i] = x[list->indices[i]];

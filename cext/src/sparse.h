@@ -19,6 +19,7 @@ int64_t find_bad_index(const struct entries *list, int64_t n, bool *strictly_asc
  * one thread, in its order, so duplicates are right as well. */
 void scatter_add(float *out, const struct entries *list, float scale, bool ascending, int threads);
 void zero_at(float *x, const struct entries *list, bool ascending, int threads);
+void put(float *x, const struct entries *list, bool ascending, int threads);
 void gather(const float *x, const struct entries *list, float *values);
 
 #endif

@@ -64,6 +64,34 @@ def test_what_stages_end_at_is_selected(level, ratios, threads, n, make, room, s
     assert same(residual, left)
 
 
+@pytest.mark.parametrize("wide", [True, False], ids=["much inside", "little inside"])
+@pytest.mark.parametrize("sums", [cext.SUM_ABS, SUMS])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_however_much_lies_inside_brackets(level, wide, sums, threads, make, room, same):
+    """A tile notes where so many parts of what lies inside brackets are; of more of them all is looked at."""
+    gradient, before = make(300_001, seed=1), make(300_001, seed=2)
+    total = before + gradient
+    ratios = (0.25, 0.3, 0.3)
+    brackets, low, zero_above = around(total, ratios, 0.05)
+    if wide:
+        middle = float(np.sqrt(brackets[1] * brackets[2]))
+        brackets = np.array([0.2, middle, middle, 2 * zero_above])
+    residual = before.copy()
+    stages = [exponential(ratio) for ratio in ratios]
+    seen, kept, threshold, payload = run(
+        cext, gradient, residual, stages, (brackets, low, zero_above), room, threads=threads, sums=sums
+    )
+    assert seen is None
+    other = before.copy()
+    _, _, right, _ = run(reference, gradient, other, stages, (brackets, low, zero_above), room, sums=sums)
+    assert threshold == pytest.approx(right, rel=2.0**-20)
+    chosen = np.flatnonzero(np.abs(total) > threshold)
+    assert np.array_equal(payload[0][:kept], chosen)
+    assert same(payload[1][:kept], total[chosen])
+    total[chosen] = 0
+    assert same(residual, total)
+
+
 @pytest.mark.parametrize("stored", [np.float32, np.uint16])
 def test_equals_collecting_and_settling(level, stored, make, room, same):
     """With a fit that C does not know at the first stage, as SIDCo-GP has."""

@@ -193,6 +193,20 @@ def test_scatter_add(level, threads, repeats, scale, make, same):
     assert same(got, wanted)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_put(level, threads, make, same):
+    x, y = make(300_000), make(300_000)
+    for indices in (np.arange(5, 300_000, 3, dtype=np.int32), np.array([7, 3, 7, 9], np.int32), np.empty(0, np.int32)):
+        values = make(len(indices), seed=3)
+        cext.put(x, indices, values, threads)
+        reference.put(y, indices, values)
+        assert same(x, y)
+    for module in (cext, reference):
+        with pytest.raises(ValueError, match="allowed are 0 to 299999"):
+            module.put(x, np.array([1, 300_000], np.int32), np.zeros(2, np.float32))
+        assert same(x, y)
+
+
 def test_zero_at_and_gather(level, make, same):
     x = make(1000)
     indices = np.array([0, 999, 5, 5], np.int32)

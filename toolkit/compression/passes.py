@@ -164,7 +164,7 @@ class KernelPasses:
     def put_back(self, residual: torch.Tensor, taken: Selection) -> None:
         """Values that were zeroed in advance."""
         if residual.dtype == torch.float32:
-            residual[taken[0].long()] = taken[1]
+            self.kernels.put(residual.numpy(), taken[0].numpy(), taken[1].numpy(), self.threads)
         else:
             self.kernels.put_bf16(_stored(residual), taken[0].numpy(), taken[1].numpy(), self.seed)
 

@@ -24,6 +24,7 @@ from toolkit.compression.statistical import StatisticalCompressor
 from toolkit.compression.tail import NOTHING, Tail, TailSums
 from toolkit.experiment import CompressionSection
 
+MORE_FROM, MORE_GRAINS = 8_000_000, 4096  # elements from which twice the sample pays: real gradients are clustered
 GATHER_FROM = 500_000  # elements; below, a pass over all costs less than the handling of candidates
 
 
@@ -47,7 +48,8 @@ class Sidco(StatisticalCompressor):
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
-        sample = passes.sample(gradient, residual, GRAINS, GROUPS)
+        grains = GRAINS if self.elements < MORE_FROM else MORE_GRAINS
+        sample = passes.sample(gradient, residual, grains, GROUPS)
         return predict_stages(passes, sample, self._plan(context.density)[1], self.elements, self.sums)
 
     def _collect(
@@ -90,7 +92,7 @@ class Sidco(StatisticalCompressor):
         gather = sums.count >= GATHER_FROM
 
         def moments(number: int, threshold: float) -> TailSums:
-            if number == 2 and gather and not tail.knows(threshold):
+            if number >= 2 and gather and not tail.knows(threshold):
                 tail.gather(threshold)  # the second stage's survivors are many: these are only summed up
             return tail.moments(threshold)
 
