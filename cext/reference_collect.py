@@ -127,7 +127,7 @@ def collect_stages(
     lies below `low` or is not finite, where all is zero, and where squares are asked for that float32 cannot hold
     (magnitudes of 4e18, brackets that end at 1e-17). sums: all that the fits look at, SUM_ABS among them; unlike
     select_stages, later stages are told squares only with SUM_SQUARES. Where a fit raises, the gradient has been added,
-    and nothing is taken.
+    and nothing is taken; no fit may write to the arrays of the call.
     """
     if not sums & SUM_ABS:
         raise ValueError("collect_stages: sums must have SUM_ABS among them")
@@ -142,9 +142,15 @@ def collect_stages(
     except Exception:
         residual[:] = whole
         raise
-    if not math.isfinite(threshold) or threshold < low:
+    if not math.isfinite(threshold) or threshold < _float32_below(low):
         return seen, -1, math.nan
     return None, settle(residual, indices, values, seen.candidates, zero_above, threshold), threshold
+
+
+def _float32_below(number: float) -> float:
+    """The largest float32 that is not above it: candidates above the one are those above the other."""
+    nearest = np.float32(number)
+    return float(nearest if nearest <= number else np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def _squares_add_up(seen: Collected, brackets: Vector) -> bool:

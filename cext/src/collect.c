@@ -145,6 +145,17 @@ static void inside_worker(void *context) {
   }
 }
 
+/* Whether a segment is one: fits in Python, asked since, may have written to the workspace. */
+static bool lies_in(const struct collector *c, const struct segment *segment) {
+  int64_t end = segment->place;
+  bool good = end >= 0 && end <= c->found;
+  for (int m = 0; m < c->stages && good; m++) {
+    good = segment->count[m] >= 0 && segment->count[m] <= c->found - end;
+    end += segment->count[m];
+  }
+  return good;
+}
+
 struct tail_sums sum_inside(const struct collector *c, int64_t n, int bracket, double threshold, int threads) {
   struct tail_sums total = {.count = 0}, sums[MOST_TASKS];
   struct inside inside = {.kernels = active_kernels(), .collector = c, .bracket = bracket, .threshold = threshold};
@@ -152,9 +163,11 @@ struct tail_sums sum_inside(const struct collector *c, int64_t n, int bracket, d
   int64_t in_bracket = 0;
   inside.tiles = (n + TILE - 1) / TILE;
   for (int64_t t = 0; t < inside.tiles && told; t++) {
-    told = c->tiles[t].segments <= MOST_SEGMENTS;
-    for (int64_t s = 0; told && s < c->tiles[t].segments; s++)
+    told = c->tiles[t].segments >= 0 && c->tiles[t].segments <= MOST_SEGMENTS;
+    for (int64_t s = 0; told && s < c->tiles[t].segments; s++) {
+      told = lies_in(c, &c->tiles[t].segment[s]);
       in_bracket += c->tiles[t].segment[s].count[bracket];
+    }
   }
   if (!told)
     return compute_tail(c->between, c->found, threshold, c->stage[bracket].high_key, threads);

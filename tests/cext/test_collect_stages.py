@@ -205,6 +205,31 @@ def test_a_fit_that_writes_to_the_candidates_is_found_out(make):
         cext.collect_stages(gradient, residual, low, zero_above, *arrays, SUMS, [exponential(0.25), asked(0.1, writes)])
 
 
+@pytest.mark.parametrize("number", [1, -1, 1 << 45])
+def test_a_fit_that_writes_to_the_workspace_does_no_harm(number, make, room):
+    n = 300_001
+    gradient, residual = make(n, seed=1), make(n, seed=2)
+    brackets, low, zero_above = around(residual + gradient, (0.25, 0.1))
+    words = np.zeros(cext.collect_workspace(n) // 8 + 1, np.int64)
+    workspace = words.view(np.uint8)
+
+    def writes(count, mean, *rest):
+        words[:] = np.where((words >= 1) & (words <= 4), words, number)
+        return mean * -math.log(0.25)
+
+    arrays = (*room(n), brackets, np.empty(n, np.float32), workspace)
+    stages = [asked(0.25, writes), exponential(0.1)]
+    cext.collect_stages(gradient, residual, low, zero_above, *arrays, SUMS, stages, 2)
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+def test_low_is_compared_as_candidates_are(module, make, room):
+    x, low = make(20_000), float(np.float32(1.1)) + 1e-9
+    answer = asked(0.1, lambda *means: float(np.float32(1.1)))
+    _, kept, threshold, _ = run(module, x, np.zeros_like(x), [answer], (np.empty(0), low, 2.0), room)
+    assert (kept, threshold) == (np.count_nonzero(np.abs(x) > np.float32(1.1)), float(np.float32(1.1)))
+
+
 @pytest.mark.parametrize("module", [cext, reference])
 def test_brackets_may_reach_above_what_is_zeroed(level, module, make, room):
     """Much goes on: what lies inside brackets is found where it lies, and must be so before it is zeroed."""
