@@ -48,7 +48,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", default="1,2,3,4,5", help="default 1,2,3,4,5")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
-    parser.add_argument("--seconds", type=float, default=0.0, help="stop after about so long, to go on in a later call")
+    parser.add_argument("--seconds", type=float, default=0.0, help="stop after about so long, and one run, to go on later")
     parser.add_argument("--out", type=Path, default=Path("runs/syncswitch"), help="folder (default runs/syncswitch)")
     return parser.parse_args(argv)
 
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> int:
     there = {(row.case, row.settings) for row in done}
     missing = [(case, experiment) for case, experiment in wanted if (case, digest(experiment)) not in there]
     for number, (case, experiment) in enumerate(missing):
-        if comm.broadcast(args.seconds and time.monotonic() - began > args.seconds):
+        if number and comm.broadcast(args.seconds and time.monotonic() - began > args.seconds):
             if comm.rank == 0:
                 there_now = len(wanted) - len(missing) + number
                 print(f"{there_now} of {len(wanted)} runs are there; call again to go on", flush=True)
