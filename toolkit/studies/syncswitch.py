@@ -48,7 +48,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", default="1,2,3,4,5", help="default 1,2,3,4,5")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override a key")
-    parser.add_argument("--seconds", type=float, default=0.0, help="stop after about so long, and one run, to go on later")
+    parser.add_argument("--seconds", type=float, default=0.0, help="stop after about so long, one run at least")
     parser.add_argument("--out", type=Path, default=Path("runs/syncswitch"), help="folder (default runs/syncswitch)")
     return parser.parse_args(argv)
 
