@@ -147,13 +147,13 @@ static void inside_worker(void *context) {
 
 /* Whether a segment is one: fits in Python, asked since, may have written to the workspace. */
 static bool lies_in(const struct collector *c, const struct segment *segment) {
-  int64_t end = segment->place;
-  bool good = end >= 0 && end <= c->found;
-  for (int m = 0; m < c->stages && good; m++) {
-    good = segment->count[m] >= 0 && segment->count[m] <= c->found - end;
-    end += segment->count[m];
-  }
-  return good;
+  if (segment->place < 0 || segment->place > c->found)
+    return false;
+  int64_t left = c->found - segment->place;
+  for (int m = 0; m < c->stages; left -= segment->count[m++])
+    if (segment->count[m] < 0 || segment->count[m] > left)
+      return false;
+  return true;
 }
 
 struct tail_sums sum_inside(const struct collector *c, int64_t n, int bracket, double threshold, int threads) {
@@ -166,7 +166,7 @@ struct tail_sums sum_inside(const struct collector *c, int64_t n, int bracket, d
     told = c->tiles[t].segments >= 0 && c->tiles[t].segments <= MOST_SEGMENTS;
     for (int64_t s = 0; told && s < c->tiles[t].segments; s++) {
       told = lies_in(c, &c->tiles[t].segment[s]);
-      in_bracket += c->tiles[t].segment[s].count[bracket];
+      in_bracket += told ? c->tiles[t].segment[s].count[bracket] : 0;
     }
   }
   if (!told)
@@ -174,11 +174,8 @@ struct tail_sums sum_inside(const struct collector *c, int64_t n, int bracket, d
   inside.sums = sums;
   inside.tasks.count = (inside.tiles + TILES_A_TASK - 1) / TILES_A_TASK;
   run_workers(inside_worker, &inside, useful_threads(in_bracket, 2 * TILE, threads));
-  for (int64_t task = 0; task < inside.tasks.count; task++) {
-    total.count += sums[task].count;
-    total.sum += sums[task].sum;
-    total.sum_squares += sums[task].sum_squares;
-  }
+  for (int64_t task = 0; task < inside.tasks.count; task++)
+    join_tails(&total, &sums[task]);
   return total;
 }
 

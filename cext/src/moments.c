@@ -127,6 +127,12 @@ static void tail_worker(void *context) {
   }
 }
 
+void join_tails(struct tail_sums *total, const struct tail_sums *part) {
+  total->count += part->count;
+  total->sum += part->sum;
+  total->sum_squares += part->sum_squares;
+}
+
 void move_tail(struct tail_sums *tail, double by) {
   if (tail->count == 0) /* `by` may be infinite */
     return;

@@ -26,6 +26,7 @@ void add_moments(struct moments_total *total, const struct moment_lanes *lanes);
 /* What a NaN or an infinity means for the sums. */
 struct moments finish_moments(const struct moments_total *total);
 void add_tail(struct tail_sums *total, const struct tail_lanes *lanes);
+void join_tails(struct tail_sums *total, const struct tail_sums *part);
 /* The same excesses over a threshold that is lower by `by`. */
 void move_tail(struct tail_sums *tail, double by);
 

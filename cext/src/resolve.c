@@ -29,9 +29,7 @@ static struct tail_sums sums_above(const struct collected *seen, const struct co
   const struct tail_sums inside = sum_inside(c, n, bracket, threshold, threads);
   struct tail_sums sums = seen->tails[bracket];
   move_tail(&sums, stage->high - threshold);
-  sums.count += inside.count;
-  sums.sum += inside.sum;
-  sums.sum_squares += inside.sum_squares;
+  join_tails(&sums, &inside);
   return sums;
 }
 

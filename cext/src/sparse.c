@@ -1,4 +1,4 @@
-/* The listed places of a vector: checked, added to, cleared, gathered. */
+/* The listed places of a vector: checked, added to, cleared, written, gathered. */
 #include "sparse.h"
 #include "parallel.h"
 
@@ -16,56 +16,54 @@ int64_t find_bad_index(const struct entries *list, int64_t n, bool *strictly_asc
   return bad;
 }
 
-struct scatter_job {
-  float *out;
+struct job {
+  float *x;
   const struct entries *list;
   float scale;
+  void (*work)(const struct job *job, int64_t start, int64_t end); /* on these entries */
   struct tasks chunks;
 };
 
-static void scatter_worker(void *context) {
-  struct scatter_job *job = context;
-  for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
-    int64_t end = min64(job->list->count, (c + 1) * CHUNK);
-    if (job->scale == 1.0f)
-      for (int64_t i = c * CHUNK; i < end; i++)
-        job->out[job->list->indices[i]] += job->list->values[i];
-    else
-      for (int64_t i = c * CHUNK; i < end; i++)
-        job->out[job->list->indices[i]] += job->scale * job->list->values[i];
-  }
+static void list_worker(void *context) {
+  struct job *job = context;
+  for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
+    job->work(job, c * CHUNK, min64(job->list->count, (c + 1) * CHUNK));
+}
+
+static void run(struct job *job, bool ascending, int threads) {
+  job->chunks.count = (job->list->count + CHUNK - 1) / CHUNK;
+  run_workers(list_worker, job, ascending ? useful_threads(job->list->count, CHUNK, threads) : 1);
+}
+
+static void scatter_some(const struct job *job, int64_t start, int64_t end) {
+  if (job->scale == 1.0f)
+    for (int64_t i = start; i < end; i++)
+      job->x[job->list->indices[i]] += job->list->values[i];
+  else
+    for (int64_t i = start; i < end; i++)
+      job->x[job->list->indices[i]] += job->scale * job->list->values[i];
+}
+
+static void zero_some(const struct job *job, int64_t start, int64_t end) {
+  for (int64_t i = start; i < end; i++)
+    job->x[job->list->indices[i]] = 0.0f;
+}
+
+static void put_some(const struct job *job, int64_t start, int64_t end) {
+  for (int64_t i = start; i < end; i++)
+    job->x[job->list->indices[i]] = job->list->values[i];
 }
 
 void scatter_add(float *out, const struct entries *list, float scale, bool ascending, int threads) {
-  struct scatter_job job = {.out = out, .list = list, .scale = scale};
-  job.chunks.count = (list->count + CHUNK - 1) / CHUNK;
-  run_workers(scatter_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
-}
-
-static void zero_worker(void *context) {
-  struct scatter_job *job = context;
-  for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
-    for (int64_t i = c * CHUNK; i < min64(job->list->count, (c + 1) * CHUNK); i++)
-      job->out[job->list->indices[i]] = 0.0f;
+  run(&(struct job){.x = out, .list = list, .scale = scale, .work = scatter_some}, ascending, threads);
 }
 
 void zero_at(float *x, const struct entries *list, bool ascending, int threads) {
-  struct scatter_job job = {.out = x, .list = list};
-  job.chunks.count = (list->count + CHUNK - 1) / CHUNK;
-  run_workers(zero_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
-}
-
-static void put_worker(void *context) {
-  struct scatter_job *job = context;
-  for (int64_t c; (c = take_task(&job->chunks)) >= 0;)
-    for (int64_t i = c * CHUNK; i < min64(job->list->count, (c + 1) * CHUNK); i++)
-      job->out[job->list->indices[i]] = job->list->values[i];
+  run(&(struct job){.x = x, .list = list, .work = zero_some}, ascending, threads);
 }
 
 void put(float *x, const struct entries *list, bool ascending, int threads) {
-  struct scatter_job job = {.out = x, .list = list};
-  job.chunks.count = (list->count + CHUNK - 1) / CHUNK;
-  run_workers(put_worker, &job, ascending ? useful_threads(list->count, CHUNK, threads) : 1);
+  run(&(struct job){.x = x, .list = list, .work = put_some}, ascending, threads);
 }
 
 void gather(const float *x, const struct entries *list, float *values) {

@@ -1,4 +1,4 @@
-/* Work on the listed places of a vector: adding, clearing, gathering. */
+/* Work on the listed places of a vector: adding, clearing, putting, gathering. */
 #ifndef SANDTABLE_SPARSE_H
 #define SANDTABLE_SPARSE_H
 

@@ -205,7 +205,7 @@ def test_a_fit_that_writes_to_the_candidates_is_found_out(make):
         cext.collect_stages(gradient, residual, low, zero_above, *arrays, SUMS, [exponential(0.25), asked(0.1, writes)])
 
 
-@pytest.mark.parametrize("number", [1, -1, 1 << 45])
+@pytest.mark.parametrize("number", [1, -1, 1 << 45, 2**63 - 1])
 def test_a_fit_that_writes_to_the_workspace_does_no_harm(number, make, room):
     n = 300_001
     gradient, residual = make(n, seed=1), make(n, seed=2)
