@@ -86,6 +86,13 @@ INLINE void close_counts(const struct counts *counts, struct moment_lanes *lanes
   }
 }
 
+/* Asks for what a pass that only reads comes to. */
+INLINE void ask(const float *x, int64_t ahead) {
+  if (READ_FAR > 0)
+    __builtin_prefetch(x + READ_FAR, 0, 2);
+  __builtin_prefetch(x + ahead);
+}
+
 /* One register of gradient + x; the first of a block asks early for what comes later. */
 INLINE vec add_ahead(const float *gradient, const float *x, int64_t at, bool first) {
   if (first) {
@@ -139,7 +146,7 @@ static int variant_of(int sums) {
 INLINE vec read_ahead(const float *gradient, float *x, int64_t at, bool first, bool feedback) {
   if (!feedback) {
     if (first)
-      __builtin_prefetch(x + at + READ_AHEAD);
+      ask(x + at, READ_AHEAD);
     return v_load(x + at);
   }
   const vec v = add_ahead(gradient, x, at, first);
@@ -232,7 +239,7 @@ static int32_t max_key(const float *x, int64_t n) {
     largest[b] = i_zero();
   for (; i + WORD <= n; i += WORD) {
     for (int b = 0; b < WORD; b += LANES)
-      __builtin_prefetch(x + i + b + PLAIN_AHEAD);
+      ask(x + i + b, PLAIN_AHEAD);
     for (int b = 0; b < WORD / VEC; b++)
       largest[b] = i_max(largest[b], v_key(v_load(x + i + b * VEC)));
   }
@@ -255,7 +262,7 @@ static void tail(const float *x, int64_t n, double threshold, int32_t key, int32
     sum_squares[part] = d_load(lanes->sum_squares + part * VEC);
   }
   for (; i + LANES <= n; i += LANES) {
-    __builtin_prefetch(x + i + READ_AHEAD);
+    ask(x + i, READ_AHEAD);
     UNROLL for (int part = 0; part < PARTS; part++) {
       vec v = v_zero_above(v_load(x + i + part * VEC), limit);
       count += __builtin_popcount(v_greater(v, key));

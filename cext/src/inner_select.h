@@ -42,6 +42,14 @@ static void momentum(const float *gradient, float *velocity, int64_t n, float fa
   }
 }
 
+/* Asks for what packing comes to, which it updates if it zeroes. */
+INLINE void ask_for(const float *x, bool zero) {
+  if (zero)
+    __builtin_prefetch(x + UPDATE_AHEAD, 1);
+  else
+    ask(x, READ_AHEAD);
+}
+
 /* One element, for the last few of a tile. */
 INLINE void pack_one(float *x, int64_t i, struct packing *p, bool zero) {
   int32_t key = key_of(x[i]);
@@ -60,7 +68,7 @@ INLINE int64_t pack_registers(float *x, int32_t base, int32_t key, int32_t zero_
   int64_t packed = 0;
   for (int b = 0; b < WORD; b += VEC) {
     if (b % LANES == 0)
-      __builtin_prefetch(x + b + (zero ? UPDATE_AHEAD : READ_AHEAD), zero);
+      ask_for(x + b, zero);
     const vec v = v_load(x + b);
     if (zero)
       v_store(x + b, v_zero_above(v, zero_key));
@@ -87,7 +95,7 @@ INLINE int64_t pack_loop(float *x, int64_t n, struct packing *p, bool zero, bool
     uint64_t bits = 0;
     for (int b = 0; b < WORD / VEC; b++) {
       if (b * VEC % LANES == 0)
-        __builtin_prefetch(x + i + b * VEC + (zero ? UPDATE_AHEAD : READ_AHEAD), zero);
+        ask_for(x + i + b * VEC, zero);
       block[b] = v_load(x + i + b * VEC);
       bits |= (uint64_t)v_greater(block[b], key) << b * VEC;
       if (zero)
@@ -203,7 +211,7 @@ static int64_t count_above(const float *x, int64_t n, int32_t key) {
   UNROLL for (int part = 0; part < PARTS; part++) above[part] = i_zero();
   int64_t i = 0, count = 0;
   for (; i + LANES <= n; i += LANES) {
-    __builtin_prefetch(x + i + READ_AHEAD);
+    ask(x + i, READ_AHEAD);
     UNROLL for (int part = 0; part < PARTS; part++) above[part] =
         i_count_above(above[part], v_load(x + i + part * VEC), key);
   }

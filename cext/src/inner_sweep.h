@@ -21,6 +21,12 @@ INLINE int64_t note_places(uint64_t bits, int32_t base, int32_t *indices, const 
   }
 }
 
+/* What goes on of a word: whole, or its places only. */
+INLINE int64_t pack_word(const vec block[WORD / VEC], uint64_t bits, int32_t base, bool whole,
+                         const enum amount at_a_time, int32_t *indices, float *values) {
+  return whole ? v_pack_word(block, bits, base, indices, values) : note_places(bits, base, indices, at_a_time);
+}
+
 /* The values of places from number `from` on; x becomes 0 above zero_key: by a mask, since compilers make a branch of a
  * condition, and half of these are guessed wrong. */
 static void fetch_noted(struct packing *pack, int64_t from, float *x) {
@@ -62,7 +68,8 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
   ivec above = i_zero(), above_second = i_zero();
   const bool apart = stages > 0 && amount == MUCH, wordwise = amount == MUCH || (WORDWISE && amount == SOME);
   int64_t inside_noted = 0;
-  const int64_t words = n / WORD, most = stages > 0 || what & SUM_LOGS ? GROUP : 1;
+  const bool grouped = stages > 0 || what & SUM_LOGS, packed_at_once = PARTS == 1 && !grouped;
+  const int64_t words = n / WORD, most = grouped ? GROUP : 1;
   for (int64_t start = 0; start < words; start += most) {
     const int64_t group = min64(most, words - start);
     uint64_t going_on[GROUP] = {0}, inside[GROUP] = {0};
@@ -99,6 +106,9 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
         }
         going_on[w] |= bits << part * VEC;
         inside[w] |= inside_bits << part * VEC;
+        if (packed_at_once) /* its registers need not be kept in memory till then */
+          packed += pack_word(block[w], bits, (int32_t)(pack->base + (start + w) * WORD), wordwise, amount,
+                              indices + packed, values + packed);
       }
       close_sums(&sums, &lanes, part, what);
       if (stages > 0)
@@ -106,10 +116,9 @@ INLINE void sweep_loop(const float *gradient, float *x, int64_t n, struct sweep 
       if (stages > 1)
         close_stage(&second_above, &second_tail, part, squares);
     }
-    for (int64_t w = 0; w < group; w++) {
-      const int32_t base = (int32_t)(pack->base + (start + w) * WORD);
-      packed += wordwise ? v_pack_word(block[w], going_on[w], base, indices + packed, values + packed)
-                         : note_places(going_on[w], base, indices + packed, amount);
+    for (int64_t w = 0; !packed_at_once && w < group; w++) {
+      packed += pack_word(block[w], going_on[w], (int32_t)(pack->base + (start + w) * WORD), wordwise, amount,
+                          indices + packed, values + packed);
       if (apart)
         inside_noted += note_places(inside[w], (int32_t)((start + w) * WORD), d->indices + inside_noted, FEW);
     }

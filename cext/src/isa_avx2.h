@@ -12,8 +12,9 @@
 #define ISA_KERNELS kernels_avx2
 
 /* Elements asked for early, since the processor's own prefetching stops at every page: where a pass does nothing but
- * read, where it works on what it reads, and where it updates it. FEW_BELOW: see struct kernels. All measured. */
-enum { PLAIN_AHEAD = WORD, READ_AHEAD = 1024, UPDATE_AHEAD = 1024, FEW_BELOW = 64 };
+ * read, where it works on what it reads, and where it updates it; READ_FAR: into the second cache, long before.
+ * FEW_BELOW: see struct kernels. All measured. */
+enum { PLAIN_AHEAD = WORD, READ_AHEAD = 1024, READ_FAR = 0, UPDATE_AHEAD = 1024, FEW_BELOW = 64 };
 
 enum { VEC = 8 };
 typedef __m256 vec;
