@@ -6,6 +6,7 @@
 
 #if defined(__x86_64__)
 #include "adam_avx2.h"
+#include "adam_avx512.h"
 #endif
 
 #include <math.h>
@@ -124,14 +125,26 @@ static void correct_by_age(const struct adam *adam, const struct block *block, s
   }
 }
 
-static void step_block(const struct adam *adam, const struct block *block, struct lanes *lanes) {
+static void update_by_list(const struct adam *adam, const struct walk *walk, const struct block *block,
+                           const struct lanes *lanes, float *parameters, float *moments) {
+#if defined(__x86_64__)
+  adam_by_list(adam, walk, block, lanes->rate, lanes->root, parameters, moments);
+#else
+  (void)adam, (void)walk, (void)block, (void)lanes, (void)parameters, (void)moments; /* no block is */
+#endif
+}
+
+static void step_block(const struct adam *adam, const struct walk *walk, const struct block *block,
+                       struct lanes *lanes) {
+  float *parameters = adam->parameters + block->first, *moments = adam->moments + 2 * block->first;
   if (block->layout == SCATTERED) {
     gather_places(adam, block, lanes);
     update(adam, block, lanes, lanes->parameters, lanes->moments);
     scatter_places(adam, block, lanes);
-  } else {
-    update(adam, block, lanes, adam->parameters + block->first, adam->moments + 2 * block->first);
-  }
+  } else if (block->layout == LISTED)
+    update_by_list(adam, walk, block, lanes, parameters, moments);
+  else
+    update(adam, block, lanes, parameters, moments);
 }
 
 static void adam_worker(void *context) {
@@ -151,7 +164,7 @@ static void adam_worker(void *context) {
       block = next_block(&job->walk, start, end, &tile);
       if (adam->updates)
         correct_by_age(adam, &block, &lanes, table);
-      step_block(adam, &block, &lanes);
+      step_block(adam, &job->walk, &block, &lanes);
     }
 }
 

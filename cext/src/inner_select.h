@@ -253,7 +253,14 @@ static bool within(const int32_t *indices, int64_t count, int64_t n) {
 
 static bool ascending(const int32_t *indices, int64_t count) {
   int32_t wrong = 0;
-  for (int64_t i = 1; i < count; i++)
+  int64_t i = 1;
+  for (; i + WORD <= count; i += WORD) {
+    for (int l = 0; l < WORD; l += LANES)
+      ask((const float *)indices + i + l, READ_AHEAD);
+    for (int l = 0; l < WORD; l++)
+      wrong |= indices[i + l] <= indices[i + l - 1];
+  }
+  for (; i < count; i++)
     wrong |= indices[i] <= indices[i - 1];
   return !wrong;
 }

@@ -3,6 +3,10 @@
  * and momentum that decays for every step since a place was last touched. */
 #include "walk.h"
 
+#if defined(__x86_64__)
+#include "sgd_avx512.h"
+#endif
+
 #include <math.h>
 
 enum { AGES = 2048 };
@@ -121,15 +125,26 @@ static void update(const struct sgd *sgd, const struct block *block, const struc
     ACTIVE_ISA(update_plain)(sgd, block, parameters);
 }
 
-static void step_block(const struct sgd *sgd, const struct block *block, struct lanes *lanes) {
+static void update_by_list(const struct sgd *sgd, const struct walk *walk, const struct block *block,
+                           const struct lanes *lanes, float *parameters, float *momentum) {
+#if defined(__x86_64__)
+  sgd_by_list(sgd, walk, block, lanes->keep, lanes->touched, parameters, momentum);
+#else
+  (void)sgd, (void)walk, (void)block, (void)lanes, (void)parameters, (void)momentum; /* no block is */
+#endif
+}
+
+static void step_block(const struct sgd *sgd, const struct walk *walk, const struct block *block, struct lanes *lanes) {
+  float *parameters = sgd->parameters + block->first;
+  float *momentum = sgd->momentum_buffer ? sgd->momentum_buffer + block->first : NULL;
   if (block->layout == SCATTERED) {
     gather_places(sgd, block, lanes);
     update(sgd, block, lanes, lanes->parameters, lanes->momentum);
     scatter_places(sgd, block, lanes);
-  } else {
-    float *momentum = sgd->momentum_buffer ? sgd->momentum_buffer + block->first : NULL;
-    update(sgd, block, lanes, sgd->parameters + block->first, momentum);
-  }
+  } else if (block->layout == LISTED)
+    update_by_list(sgd, walk, block, lanes, parameters, momentum);
+  else
+    update(sgd, block, lanes, parameters, momentum);
 }
 
 static void sgd_worker(void *context) {
@@ -151,7 +166,7 @@ static void sgd_worker(void *context) {
       block = next_block(&job->walk, start, end, &tile);
       if (sgd->last_touched)
         decay_by_age(sgd, &block, &lanes, table);
-      step_block(sgd, &block, &lanes);
+      step_block(sgd, &job->walk, &block, &lanes);
     }
 }
 

@@ -192,19 +192,34 @@ static void spread(const struct walk *walk, const struct block *block, struct ti
   else
     spread_wide(walk, block, tile);
 }
+
+/* Whole registers of places, and as many entries beyond the block's as are read. */
+static bool told_by_list(const struct walk *walk, const struct block *block) {
+  const int64_t beyond = walk->list.indices + walk->list.count - block->indices - block->count;
+  return active_kernels() == &kernels_avx512 && beyond >= LANES && block->lanes % LANES == 0;
+}
 #else
+static bool told_by_list(const struct walk *walk, const struct block *block) {
+  (void)walk, (void)block;
+  return false;
+}
+
 static void spread(const struct walk *walk, const struct block *block, struct tile *tile) {
   (void)walk;
   spread_plainly(block, tile);
 }
 #endif
 
-/* A block whose entries are close together, spread over the tile. */
+/* A block whose entries are close together, spread over the tile where need be. */
 static void take_stretch(const struct walk *walk, struct block *block, struct tile *tile) {
   const int64_t last = block->indices[block->count - 1];
   block->layout = STRETCH;
   block->first = block->indices[0] & ALIGNED;
   block->lanes = min64(walk->n - block->first, (last - block->first + 16) & ALIGNED);
+  if (told_by_list(walk, block)) {
+    block->layout = LISTED;
+    return;
+  }
   spread(walk, block, tile);
   block->gradients = tile->gradients;
   block->listed = tile->listed;
@@ -227,7 +242,7 @@ struct block next_block(const struct walk *walk, int64_t at, int64_t end, struct
     else
       block.layout = SCATTERED;
   }
-  if (block.layout != STRETCH)
+  if (block.layout != STRETCH && block.layout != LISTED)
     block.lanes = block.count;
   return block;
 }

@@ -3,8 +3,9 @@
  *
  *   WHOLE      neighbours without a gap: worked on where they are
  *   STRETCH    close together: the whole stretch of memory is worked on where
- * it is, under a mask SCATTERED  far apart: gathered into a tile, worked on,
- * scattered
+ *              it is, under a mask
+ *   LISTED     the same on AVX-512, which tells the mask as it goes
+ *   SCATTERED  far apart: gathered into a tile, worked on, scattered
  *
  * The same operations on each listed place whichever way, so the same bits; but
  * a stretch streams through memory, so a long list costs no more than a dense
@@ -25,12 +26,12 @@ enum {
   SOON = 96,                              /* entries ahead whose places are asked for, one with each that is gathered */
 };
 
-enum layout { WHOLE, STRETCH, SCATTERED };
+enum layout { WHOLE, STRETCH, LISTED, SCATTERED };
 
 struct block {
   enum layout layout;
   const int32_t *indices; /* NULL: first, first + 1, … */
-  const float *gradients; /* one a lane */
+  const float *gradients; /* one a lane; LISTED: an entry */
   const uint32_t *listed; /* of a STRETCH: all ones for each lane that is listed, else 0 */
   int64_t count, first;   /* entries; place of the first lane */
   int64_t lanes;          /* 16 or a multiple, except where the vector or the list ends */
@@ -79,7 +80,7 @@ static inline int64_t place_of(const struct block *block, int64_t i) {
 }
 
 static inline int64_t lane_of(const struct block *block, int64_t i) {
-  return block->layout == STRETCH ? block->indices[i] - block->first : i;
+  return block->layout == STRETCH || block->layout == LISTED ? block->indices[i] - block->first : i;
 }
 
 /* a where mask is all ones, b where it is 0: no branch, so that loops with it
