@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
 SUM_X, SUM_ABS, SUM_SQUARES, SUM_LOGS = 1, 2, 4, 8
 SUM_ALL = SUM_X + SUM_ABS + SUM_SQUARES + SUM_LOGS
 HALF_FP16, HALF_BF16 = 0, 1
 LARGEST_SQUARED, SMALLEST_SQUARED = 4e18, 1e-17  # between these a few excesses' squares add up in float32
 FIT_OTHER, FIT_EXPONENTIAL, FIT_PARETO = 0, 1, 2
+SHORT_BITS, LEAST_EXPONENT, LARGEST_FLOAT32 = 20, -125, (2.0 - 2.0**-23) * 2.0**127
 
 TailSums = tuple[int, float, float]
 StageFit = tuple[int, float, Callable[[float, float, float, float, float], float]]
@@ -86,6 +85,8 @@ def short_above(number: float) -> float:
     """The least float32 of at most 20 significant bits that is not below `number` > 0: 16 of them add up in float32
     without an error.
     """
-    nearest = np.float32(number)
-    above = nearest if nearest >= number else np.nextafter(nearest, np.float32(np.inf))
-    return float(((above.view(np.int32) + np.int32(15)) & np.int32(~15)).view(np.float32))
+    if not number <= LARGEST_FLOAT32:
+        return number + math.inf  # a NaN stays one
+    exponent = max(math.frexp(number)[1], LEAST_EXPONENT)
+    above = math.ldexp(math.ceil(math.ldexp(number, SHORT_BITS - exponent)), exponent - SHORT_BITS)
+    return above if above <= LARGEST_FLOAT32 else math.inf

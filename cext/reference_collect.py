@@ -118,16 +118,17 @@ def collect_stages(
     stages: Sequence[StageFit],
     threads: int = 1,
     seed: int = 0,
-) -> tuple[Collected | None, int, float]:
+) -> tuple[Collected | None, int, tuple[float, ...], int]:
     """collect_feedback, then the threshold that stages end at (as in select_stages), and settling on it.
 
-    Returns None, the count and the threshold; or, where what was collected does not tell the threshold, all that
-    collect_feedback returns, -1 and NaN: candidates and the residual are as it leaves them. It does not tell where a
-    stage is asked above a threshold in no bracket, where brackets or candidates had no room, where the last threshold
-    lies below `low` or is not finite, where all is zero, and where squares are asked for that float32 cannot hold
-    (magnitudes of 4e18, brackets that end at 1e-17). sums: all that the fits look at, SUM_ABS among them; unlike
-    select_stages, later stages are told squares only with SUM_SQUARES. Where a fit raises, the gradient has been added,
-    and nothing is taken; no fit may write to the arrays of the call.
+    Returns None, the count, the threshold of every stage, fewer where one has no survivors, and how many elements lay
+    in brackets; where what was collected does not tell the threshold, all that collect_feedback returns, -1 and no
+    threshold: candidates and the residual are as it leaves them. It does not tell where a stage is asked above a
+    threshold in no bracket, where brackets or candidates had no room, where the last threshold lies below `low` or is
+    not finite, where all is zero, and where squares are asked for that float32 cannot hold (magnitudes of 4e18,
+    brackets that end at 1e-17). sums: all that the fits look at, SUM_ABS among them; unlike select_stages, later stages
+    are told squares only with SUM_SQUARES. Where a fit raises, the gradient has been added, and nothing is taken; no
+    fit may write to the arrays of the call.
     """
     if not sums & SUM_ABS:
         raise ValueError("collect_stages: sums must have SUM_ABS among them")
@@ -138,13 +139,14 @@ def collect_stages(
     whole[indices[: seen.candidates]] = values[: seen.candidates]
     known = known and not (sums & SUM_SQUARES and not _squares_add_up(seen, brackets))
     try:
-        threshold = _last_threshold(whole, seen, brackets, sums, stages) if known else math.nan
+        thresholds = _thresholds(whole, seen, brackets, sums, stages) if known else []
     except Exception:
         residual[:] = whole
         raise
-    if not math.isfinite(threshold) or threshold < _float32_below(low):
-        return seen, -1, math.nan
-    return None, settle(residual, indices, values, seen.candidates, zero_above, threshold), threshold
+    if not thresholds or thresholds[-1] < _float32_below(low):
+        return seen, -1, (), seen.between
+    kept = settle(residual, indices, values, seen.candidates, zero_above, thresholds[-1])
+    return None, kept, tuple(thresholds), seen.between
 
 
 def _float32_below(number: float) -> float:
@@ -157,15 +159,15 @@ def _squares_add_up(seen: Collected, brackets: Vector) -> bool:
     return seen.moments.max_abs < LARGEST_SQUARED and bool((brackets[1::2] > SMALLEST_SQUARED).all())
 
 
-def _last_threshold(x: Vector, seen: Collected, brackets: Vector, sums: int, stages: Sequence[StageFit]) -> float:
-    """NaN where a threshold is in no bracket."""
-    m, threshold = seen.moments, 0.0
+def _thresholds(x: Vector, seen: Collected, brackets: Vector, sums: int, stages: Sequence[StageFit]) -> list[float]:
+    """None where one is in no bracket, or not finite."""
+    m, threshold, found = seen.moments, 0.0, []
     means = tuple(each / len(x) for each in (m.sum_abs, m.sum_squares, m.sum_log, m.sum))
     count = len(x)
     for number, (_, _, of) in enumerate(stages):
         if number:
             if not any(a <= threshold <= b < math.inf for a, b in brackets.reshape(-1, 2)):
-                return math.nan
+                return []
             count, total, squares = tail_moments(x, threshold)
             if not count:
                 break
@@ -173,5 +175,6 @@ def _last_threshold(x: Vector, seen: Collected, brackets: Vector, sums: int, sta
         with np.errstate(over="ignore"):
             threshold = float(np.float32(threshold + of(count, *means)))
         if not math.isfinite(threshold):
-            break
-    return threshold
+            return []
+        found.append(threshold)
+    return found

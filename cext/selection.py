@@ -111,15 +111,15 @@ def collect_stages(
     stages: Sequence[StageFit],
     threads: int = 1,
     seed: int = 0,
-) -> tuple[Collected | None, int, float]:
-    """collect_feedback and settling on the threshold that stages end at: None, the count and the threshold; or what was
-    collected, -1 and NaN, where it does not tell.
+) -> tuple[Collected | None, int, tuple[float, ...], int]:
+    """collect_feedback and settling on the threshold that stages end at: None, the count, every stage's threshold, and
+    how many elements lay in brackets; what was collected, -1 and no threshold, where it does not tell.
     """
     arrays = (indices, values, brackets, between, workspace)
-    seen, kept, threshold = _kernels.collect_stages(
+    seen, kept, thresholds, inside = _kernels.collect_stages(
         gradient, residual, low, zero_above, *arrays, sums, stages, threads, seed
     )
-    return None if seen is None else _collected(seen, sums), kept, threshold
+    return None if seen is None else _collected(seen, sums), kept, thresholds, inside
 
 
 def settle(

@@ -196,22 +196,21 @@ METHOD(collect_feedback) {
 
 enum { NOT_KNOWN = -1, WRITTEN_TO = -2 };
 
-/* Settles on the stages' threshold; NOT_KNOWN, and NaN, unless it is and the candidates reach down to it; WRITTEN_TO if
- * a fit has left indices among the candidates that are none. */
+/* Settles on the last stage's threshold; NOT_KNOWN, and no stage, unless it is and the candidates reach down to it;
+ * WRITTEN_TO if a fit has left indices among the candidates that are none. */
 static int64_t settle_stages(struct collecting *c, const struct collected *seen, struct asking *asking,
-                             double *threshold) {
+                             struct resolved *stages) {
   const struct others others = python_fits(asking);
   const struct selection *s = &c->selection;
   const bool whole = seen->candidates <= c->out.capacity;
   if (!whole ||
-      !resolve_stages(seen, &c->collector, s->n, c->sums, asking->stages, asking->count, &others, c->threads,
-                      threshold) ||
-      threshold_key(*threshold) < s->key) {
-    *threshold = (double)NAN;
+      !resolve_stages(seen, &c->collector, s->n, c->sums, asking->stages, asking->count, &others, c->threads, stages) ||
+      threshold_key(stages->threshold[stages->stages - 1]) < s->key) {
+    stages->stages = 0;
     return NOT_KNOWN;
   }
-  const int64_t kept =
-      settle(&c->out, seen->candidates, s->x, s->bf16, s->n, threshold_key(*threshold), s->zero_key, c->threads);
+  const int32_t key = threshold_key(stages->threshold[stages->stages - 1]);
+  const int64_t kept = settle(&c->out, seen->candidates, s->x, s->bf16, s->n, key, s->zero_key, c->threads);
   return kept < 0 ? WRITTEN_TO : kept;
 }
 
@@ -221,13 +220,25 @@ static void take_nothing(struct collecting *c, const struct collected *seen) {
   settle(&c->out, min64(seen->candidates, c->out.capacity), s->x, s->bf16, s->n, INT32_MAX, s->zero_key, c->threads);
 }
 
+static PyObject *thresholds_of(const struct resolved *found) {
+  PyObject *thresholds = PyTuple_New(found->stages);
+  for (int m = 0; thresholds && m < found->stages; m++) {
+    PyObject *threshold = PyFloat_FromDouble(found->threshold[m]);
+    if (threshold == NULL)
+      Py_CLEAR(thresholds);
+    else
+      PyTuple_SET_ITEM(thresholds, m, threshold);
+  }
+  return thresholds;
+}
+
 /* what take_collecting's args are, stages, threads, seed */
 METHOD(collect_stages) {
   OPEN(collect_stages, 13);
   struct collecting c = {.collector = {.stages = 0}};
   struct asking asking = {.function = call.function};
   struct collected seen;
-  double threshold;
+  struct resolved found = {.stages = 0};
   if (!take_collecting(&call, args, args + 11, &c))
     return finish(&call, NULL);
   if (!(c.sums & SUM_ABS))
@@ -236,7 +247,7 @@ METHOD(collect_stages) {
     return finish(&call, NULL);
   let_go(&asking);
   seen = collect(&c.selection, &c.collector, &c.out, c.threads);
-  const int64_t kept = settle_stages(&c, &seen, &asking, &threshold);
+  const int64_t kept = settle_stages(&c, &seen, &asking, &found);
   take_back(&asking);
   if (kept == WRITTEN_TO && !PyErr_Occurred())
     PyErr_Format(PyExc_ValueError, "%s: the candidates were written to by a fit", call.function);
@@ -244,9 +255,12 @@ METHOD(collect_stages) {
     take_nothing(&c, &seen);
     return finish(&call, NULL);
   }
-  if (kept >= 0)
-    return finish(&call, Py_BuildValue("OLd", Py_None, (long long)kept, threshold));
-  return finish(&call, Py_BuildValue("NLd", tuple_of(&seen, &c.collector, c.selection.n), (long long)kept, threshold));
+  PyObject *const told = kept >= 0 ? Py_NewRef(Py_None) : tuple_of(&seen, &c.collector, c.selection.n);
+  PyObject *const thresholds = told ? thresholds_of(&found) : NULL;
+  if (thresholds)
+    return finish(&call, Py_BuildValue("NLNL", told, (long long)kept, thresholds, (long long)c.collector.found));
+  Py_XDECREF(told);
+  return finish(&call, NULL);
 }
 
 /* residual, indices, values, count, zeroed_above, threshold, threads, seed */

@@ -35,25 +35,27 @@ static struct tail_sums sums_above(const struct collected *seen, const struct co
 
 bool resolve_stages(const struct collected *seen, const struct collector *c, int64_t n, int sums,
                     const struct stage_fit *stages, int count, const struct others *others, int threads,
-                    double *threshold) {
+                    struct resolved *result) {
   struct means means = means_of_moments(&seen->moments, n, sums);
-  *threshold = 0;
+  double threshold = 0;
+  result->stages = 0;
   if (!(seen->moments.sum_abs > 0) || !isfinite(seen->moments.sum_abs) || c->found > c->capacity ||
       (sums & SUM_SQUARES && !squares_add_up(seen, c)))
     return false;
   for (int m = 0; m < count; m++) {
     if (m) {
-      const int bracket = bracket_of(c, *threshold);
+      const int bracket = bracket_of(c, threshold);
       if (bracket < 0)
         return false;
-      const struct tail_sums above = sums_above(seen, c, n, bracket, *threshold, threads);
+      const struct tail_sums above = sums_above(seen, c, n, bracket, threshold, threads);
       if (above.count == 0)
         break;
       means = means_of_tail(&above, sums);
     }
-    *threshold = next_threshold(*threshold, threshold_of(&stages[m], others, &means));
-    if (!isfinite(*threshold))
+    threshold = next_threshold(threshold, threshold_of(&stages[m], others, &means));
+    if (!isfinite(threshold))
       return false;
+    result->threshold[result->stages++] = threshold;
   }
   return true;
 }

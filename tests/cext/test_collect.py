@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import cext
 from cext import reference
@@ -67,6 +69,17 @@ def test_short_numbers_add_up_without_an_error(number):
     for count in range(1, 17):
         total += short
         assert float(total) == count * float(short)
+
+
+@given(st.integers(1, 0x7F800000) | st.sampled_from([0x7F7FFFF0, 0x7F7FFFF1, 0x007FFFF1, 15, 16]), st.floats(0, 1))
+def test_short_numbers_are_floats_without_their_last_four_bits(bits, share):
+    one, other = (float(np.array(each, np.int32).view(np.float32)) for each in (bits - 1, bits))
+    number = one + share * (other - one) if math.isfinite(other) else other
+    up = bits - 1 if number == one else bits
+    if number == 0:
+        return
+    wanted = float(np.array((up + 15) & ~15, np.int32).view(np.float32))
+    assert cext.short_above(number) == wanted
 
 
 def test_many_elements_at_a_threshold_leave_no_error(level, room):

@@ -36,10 +36,10 @@ def run(module, gradient, residual, stages, bounds, room, *, threads=1, sums=SUM
     between = np.empty(len(residual) if inside is None else inside, np.float32)
     workspace = np.empty(module.collect_workspace(len(residual)), np.uint8)
     arrays = (*payload, brackets, between, workspace)
-    seen, kept, threshold = module.collect_stages(
+    seen, kept, thresholds, _ = module.collect_stages(
         gradient, residual, low, zero_above, *arrays, sums, stages, threads, seed
     )
-    return seen, kept, threshold, payload
+    return seen, kept, thresholds[-1] if thresholds else math.nan, payload
 
 
 @pytest.mark.parametrize("ratios", [(0.02,), (0.25, 0.1), (0.25, 0.3, 0.3)])
@@ -62,6 +62,33 @@ def test_what_stages_end_at_is_selected(level, ratios, threads, n, make, room, s
     left = total.copy()
     left[chosen] = 0
     assert same(residual, left)
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+def test_every_stage_is_told(level, module, make, room):
+    n, ratios = 100_003, (0.25, 0.3, 0.3)
+    gradient, before = make(n, seed=1), make(n, seed=2)
+    total = np.abs(before + gradient).astype(np.float64)
+    brackets, low, zero_above = around(before + gradient, ratios)
+    arrays = (*room(n), brackets, np.empty(n, np.float32), np.empty(module.collect_workspace(n), np.uint8))
+    stages = [exponential(ratio) for ratio in ratios]
+    _, _, thresholds, inside = module.collect_stages(gradient, before, low, zero_above, *arrays, SUMS, stages)
+    assert inside == sum(np.count_nonzero((total > a) & (total <= b)) for a, b in brackets.reshape(-1, 2))
+    wanted = 0.0
+    for threshold, ratio in zip(thresholds, ratios, strict=True):
+        above = total[total > wanted]
+        wanted = float(np.float32(wanted + (above - wanted).mean() * -math.log(ratio)))
+        assert threshold == pytest.approx(wanted, rel=2.0**-20)
+
+
+@pytest.mark.parametrize("module", [cext, reference])
+def test_stages_end_where_nothing_survives(level, module, make, room):
+    gradient, before = make(5000, seed=1), make(5000, seed=2)
+    bounds = (np.array([9e5, 2e6]), 1.0, 1.5)
+    stages = [asked(0.1, lambda *means: 1e6), exponential(0.1)]
+    arrays = (*room(5000), bounds[0], np.empty(5000, np.float32), np.empty(module.collect_workspace(5000), np.uint8))
+    found = module.collect_stages(gradient, before, *bounds[1:], *arrays, SUMS, stages)
+    assert found == (None, 0, (1e6,), 0)
 
 
 @pytest.mark.parametrize("wide", [True, False], ids=["much inside", "little inside"])

@@ -28,8 +28,8 @@ def test_another_versions_checkpoint_is_refused(tmp_path):
     first = train(tmp_path)
     assert first.returncode == 0, first.stderr
     manifest = sorted((tmp_path / "run" / "checkpoints").glob("step-*/manifest.json"))[-1]
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": "sandtable-checkpoint/1"}))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema": "sandtable-checkpoint/2"}))
     again = train(tmp_path, "--resume")
     assert again.returncode == 2, again.stderr
     (line,) = [line for line in again.stderr.splitlines() if line.startswith("error:")]
-    assert f"{manifest}: schema = 'sandtable-checkpoint/1': allowed is 'sandtable-checkpoint/2'" in line
+    assert f"{manifest}: schema = 'sandtable-checkpoint/2': allowed is 'sandtable-checkpoint/3'" in line

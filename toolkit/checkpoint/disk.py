@@ -14,7 +14,7 @@ from typing import Any
 from toolkit.checkpoint.state import load_state, save_state, sync_folder, write_durably
 from toolkit.errors import UserError
 
-SCHEMA = "sandtable-checkpoint/2"  # 2: examples behind the running statistics
+SCHEMA = "sandtable-checkpoint/3"  # 2: examples behind the running statistics; 3: SIDCo's predictions
 
 
 class CheckpointStore:

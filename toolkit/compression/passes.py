@@ -238,15 +238,15 @@ class KernelPasses:
 
     def collect_stages(
         self, gradient: torch.Tensor, residual: torch.Tensor, wanted: Prediction, stages: Sequence[cext.StageFit]
-    ) -> tuple[Selection, float] | Collection:
-        """The same, and in the same call what lies above the threshold that stages end at, and it; what was collected,
-        where that does not tell it.
+    ) -> tuple[Selection, tuple[float, ...], int] | Collection:
+        """The same, and in the same call what lies above the threshold that stages end at, every stage's threshold, and
+        how many elements lay in brackets; what was collected, where that does not tell them.
         """
         room = self._collecting(residual, wanted)
         given = (gradient.numpy(), _stored(residual), wanted.low, wanted.zero_above, *room, wanted.sums)
-        seen, kept, threshold = self.kernels.collect_stages(*given, stages, self.threads, self.seed)
+        seen, kept, thresholds, inside = self.kernels.collect_stages(*given, stages, self.threads, self.seed)
         if seen is None:
-            return _tensors(room[0][:kept], room[1][:kept]), threshold
+            return _tensors(room[0][:kept], room[1][:kept]), thresholds, inside
         return self._collected(seen, residual, wanted, room)
 
     def _collecting(self, residual: torch.Tensor, wanted: Prediction) -> tuple[NDArray[Any], ...]:

@@ -48,14 +48,14 @@ def told_by(passes: KernelPasses, sample: torch.Tensor, stages: Sequence[cext.St
     return passes.predict_stages(grouped(sample), GROUPS, stages, WIDTH, FEWEST)
 
 
-def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[int, float, float]]) -> float:
-    """The last stage's threshold, rounded to float32 at every stage, as the kernels compare it.
+def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[int, float, float]]) -> list[float]:
+    """Every stage's threshold, rounded to float32, as the kernels compare it.
 
     sums: of a first pass over |vector|, count >= 1. plan: (fit, ratio) of each stage. tail(m, threshold): count, sum
-    and sum of squares of the excesses over the threshold before stage m. A stage without survivors is the last. NaN or
-    infinity where the vector holds one.
+    and sum of squares of the excesses over the threshold before stage m. The stage before one without survivors is the
+    last, and so is one whose threshold is NaN or infinity, where the vector holds one.
     """
-    threshold = 0.0
+    threshold, thresholds = 0.0, []
     shape = Shape.of(sums)
     for number, (fit, ratio) in enumerate(plan):
         if number:
@@ -64,9 +64,10 @@ def stage_thresholds(sums: Sums, plan: Plan, tail: Callable[[int, float], tuple[
                 break
             shape = Shape.of_tail(*found)
         threshold = float(np.float32(threshold + fit(shape, ratio)))
+        thresholds.append(threshold)
         if not math.isfinite(threshold):
             break
-    return threshold
+    return thresholds
 
 
 def predict_stages(
@@ -129,15 +130,16 @@ def _prediction(
     return Prediction(
         low=low,
         zero_above=zero_above,
-        room=_room(candidates, elements),
+        room=room_for(candidates * elements, elements),
         brackets=tuple(brackets),
-        inside=_room(inside, elements) if brackets else 0,
+        inside=room_for(inside * elements, elements) if brackets else 0,
         sums=sums,
     )
 
 
-def _room(share: float, elements: int) -> int:
-    return int(1.25 * share * elements) + elements // 256 + 4096
+def room_for(count: float, elements: int) -> int:
+    """About `count` of a vector's elements, and what they may be more."""
+    return int(1.25 * count) + elements // 256 + 4096
 
 
 def predict_count(

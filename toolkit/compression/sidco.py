@@ -21,6 +21,7 @@ from toolkit.compression.passes import Collection, KernelPasses, Prediction, Sel
 from toolkit.compression.predict import GRAINS, GROUPS, Plan, predict_stages, stage_thresholds, stages_of
 from toolkit.compression.stages import StageSearch
 from toolkit.compression.statistical import StatisticalCompressor
+from toolkit.compression.steady import Steady
 from toolkit.compression.tail import NOTHING, Tail, TailSums
 from toolkit.experiment import CompressionSection
 
@@ -44,13 +45,19 @@ class Sidco(StatisticalCompressor):
     def __init__(self, section: CompressionSection, elements: int) -> None:
         super().__init__(section, elements)
         self.search = StageSearch(section.adapt_every, section.tolerance)
+        self.steady = Steady()
 
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
+        """By the calls before, where their thresholds hardly moved; otherwise by a sample."""
+        plan, stages = self._plan(context.density)
+        known = self.steady.predict((context.density, len(plan)), self.elements, self.sums)
+        if known is not None:
+            return known
         grains = GRAINS if self.elements < MORE_FROM else MORE_GRAINS
         sample = passes.sample(gradient, residual, grains, GROUPS)
-        return predict_stages(passes, sample, self._plan(context.density)[1], self.elements, self.sums)
+        return predict_stages(passes, sample, stages, self.elements, self.sums)
 
     def _collect(
         self,
@@ -65,7 +72,9 @@ class Sidco(StatisticalCompressor):
         found = passes.collect_stages(gradient, residual, prediction, stages)
         if isinstance(found, Collection):
             return self._choose_collected(passes, residual, found, context)
-        return self._sent(found[0], Tail(passes, residual, True), found[1], len(plan), context)
+        selection, thresholds, inside = found
+        self.steady.note((context.density, len(plan)), thresholds, selection[0].numel(), inside)
+        return self._sent(selection, Tail(passes, residual, True), thresholds[-1], len(plan), context)
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         if self._is_small(vector):
@@ -96,8 +105,10 @@ class Sidco(StatisticalCompressor):
                 tail.gather(threshold)  # the second stage's survivors are many: these are only summed up
             return tail.moments(threshold)
 
-        threshold = stage_thresholds(sums, plan, moments) if sums.sum_abs != 0.0 else 0.0
+        thresholds = stage_thresholds(sums, plan, moments) if sums.sum_abs != 0.0 else [0.0]
+        threshold = thresholds[-1]
         selection = tail.take(threshold) if math.isfinite(threshold) else NOTHING
+        self.steady.note((context.density, len(plan)), thresholds, selection[0].numel() if threshold else 0)
         return self._sent(selection, tail if sums.sum_abs != 0.0 else None, threshold, len(plan), context)
 
     def _sent(
@@ -126,10 +137,11 @@ class Sidco(StatisticalCompressor):
         self.search.record(estimated / k, fits.most_stages(density))
 
     def state_dict(self) -> dict[str, Any]:
-        return self.search.state_dict()
+        return {**self.search.state_dict(), "steady": self.steady.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.search.load_state_dict(state)
+        self.steady.load_state_dict(state["steady"])
 
 
 @functools.lru_cache(maxsize=256)  # a schedule may name a density a step
