@@ -3,6 +3,8 @@
 #include "histogram.h"
 #include "parallel.h"
 
+#include <math.h>
+
 enum {
   LEVELS = 3,
   TABLES = 4,
@@ -11,6 +13,8 @@ enum {
   PIECE = 16384,    /* elements that are added, then counted from the cache */
   FEW_KEYS = 4096,  /* so few are done before many bins are cleared */
   FEW_BINS = 256,
+  MANY_KEYS = 16384, /* of which one in EVERY says between which two the border lies */
+  EVERY = 64,
 };
 
 static const int level_shift[LEVELS] = {20, 10, 0};
@@ -154,7 +158,7 @@ static int64_t narrow(const int32_t *keys, int64_t n, int32_t low, int shift, in
   return kept;
 }
 
-struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
+static struct border count_down(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
   const int bins = n < FEW_KEYS ? FEW_BINS : BINS;
   struct border border = {.due = k};
   for (;; keys = scratch) {
@@ -172,4 +176,31 @@ struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int
       shift++;
     n = narrow(keys, n, low, shift, bins, &border.due, scratch);
   }
+}
+
+/* Keeps the keys between two that a sample names, a register at a time, where counting goes key by key: the due-th
+ * largest is among them as a rule. 0 if not. */
+static int64_t narrow_by_sample(const int32_t *keys, int64_t n, int64_t *due, int32_t *scratch) {
+  const struct kernels *kernels = active_kernels();
+  const float *const magnitudes = (const float *)keys; /* a key is a magnitude's bits */
+  const int64_t size = n / EVERY, rank = *due / EVERY, margin = 2 * (int64_t)sqrt((double)size) + 2;
+  int32_t *const room = scratch + size;
+  for (int64_t i = 0; i < size; i++)
+    scratch[i] = keys[i * EVERY];
+  const int32_t high = rank > margin ? count_down(scratch, size, rank - margin, room).key : INT32_MAX;
+  const int32_t low = rank + margin <= size ? count_down(scratch, size, rank + margin, room).key - 1 : -1;
+  const int64_t above = kernels->count_above(magnitudes, n, high);
+  if (above >= *due)
+    return 0;
+  const int64_t kept = kernels->pack_between(magnitudes, n, low, high, (float *)scratch);
+  if (above + kept < *due)
+    return 0;
+  *due -= above;
+  return kept;
+}
+
+struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
+  int64_t due = k;
+  const int64_t kept = n < MANY_KEYS ? 0 : narrow_by_sample(keys, n, &due, scratch);
+  return kept ? count_down(scratch, kept, due, scratch) : count_down(keys, n, k, scratch);
 }

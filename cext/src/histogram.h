@@ -23,7 +23,7 @@ bool border_is(const float *gradient, float *x, int64_t n, int64_t k, int32_t ke
 /* Three passes over x. 1 <= k <= n. gradient not NULL: x += gradient in the first pass. */
 struct border find_border(const float *gradient, float *x, int64_t n, int64_t k, struct bins *bins, int threads);
 
-/* The same for an array of keys, none negative, 1 <= k <= n; `scratch` has room for n keys. */
+/* The same for an array of keys, none negative, 1 <= k <= n; `scratch` has room for n keys and a register. */
 struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch);
 
 #endif

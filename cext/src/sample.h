@@ -13,7 +13,7 @@ struct sample_room {
   int32_t indices[SAMPLED + WORD]; /* of the largest, in the sample */
   float largest[SAMPLED + WORD];
   int32_t keys[SAMPLED];
-  int32_t scratch[SAMPLED];
+  int32_t scratch[SAMPLED + LANES];
 };
 
 /* What is sampled: x, or a residual in bfloat16 where x is NULL; with the gradient added, where that is not NULL. */

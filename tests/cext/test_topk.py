@@ -69,6 +69,24 @@ def test_large_vectors(level, threads, kind, density, make, room, same):
     assert np.array_equal(residual, compensated)
 
 
+@pytest.mark.parametrize("order", ["mixed", "rising", "saw"])
+def test_many_keys_around_the_border(level, order, make, room, same):
+    """So many that a sample of them says between which two the border lies."""
+    n = 2_200_001
+    x = make(n, seed=7)
+    if order == "rising":
+        x[:] = np.sort(np.abs(x))
+    elif order == "saw":  # every 64th is among the largest
+        x[: n // 64 * 64] = np.sort(np.abs(x[: n // 64 * 64])).reshape(64, -1).T.ravel()
+    k = int(0.3 * n)
+    border = np.partition(np.abs(x), n - k)[n - k]
+    indices, values = run(cext, None, x, k, room, 2)
+    chosen = np.flatnonzero(np.abs(x) > border)
+    ties = np.flatnonzero(np.abs(x) == border)[: k - len(chosen)]
+    assert np.array_equal(indices, np.sort(np.concatenate((chosen, ties))))
+    assert same(values, x[indices])
+
+
 def test_nan_first_then_infinity_then_ties_by_lowest_index(level, room):
     x = np.array([1, -1, np.inf, 1, np.nan, -1, 1], np.float32)
     for k, wanted in ((1, [4]), (2, [2, 4]), (4, [0, 1, 2, 4]), (5, [0, 1, 2, 3, 4])):
