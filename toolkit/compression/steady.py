@@ -14,7 +14,8 @@ from toolkit.compression.predict import room_for
 MOVES = 4  # of the last calls that tell the next: fewer scatter more, more lag behind a young residual's growth
 ERRORS = 8  # of such predictions that tell how far off they are
 WIDTH = 5.0  # half a bracket in errors, root mean square
-LEAST, MOST = 2.0**-13, 2.0**-6  # half a bracket, as a share of its threshold; what needs more is left to a sample
+LEAST, MOST = 2.0**-13, 2.0**-4  # half a bracket, as a share of its threshold; what needs more is left to a sample
+MOST_IN_ALL = 0.02  # the same, weighed by what is left at a stage, about a quarter of the one before
 STEEPEST = 16.0  # by how many per cent a count grows at most where its threshold falls by one: more of a normal's tail
 
 Kind = tuple[float, int]  # density and number of stages: only calls of one kind are alike
@@ -63,7 +64,8 @@ class Steady:
             return None
         squares = [math.fsum(error * error for error in errors) for errors in zip(*self.errors, strict=True)]
         widths = [max(LEAST, WIDTH * math.sqrt(square / ERRORS)) for square in squares]
-        if not max(widths) <= MOST:
+        in_all = math.fsum(width * 0.25**stage for stage, width in enumerate(widths))
+        if not (max(widths) <= MOST and in_all <= MOST_IN_ALL):
             return None
         brackets = [
             (threshold * (1.0 - width), cext.short_above(threshold * (1.0 + width)))
