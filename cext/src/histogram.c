@@ -1,4 +1,5 @@
-/* The k-th largest key by three histograms over its bits: 11, 10 and 10 of them. The cost does not depend on the data.
+/* The k-th largest key by three histograms over its bits: 11, 10 and 10 of them; of what caches hold, by halving where
+ * registers compare. The cost does not depend on the data.
  */
 #include "histogram.h"
 #include "parallel.h"
@@ -15,6 +16,8 @@ enum {
   FEW_BINS = 256,
   MANY_KEYS = 16384, /* of which one in EVERY says between which two the border lies */
   EVERY = 64,
+  HALVED = 32768, /* elements of a vector up to which halving is quicker than histograms */
+  LEFT = 64,      /* elements that are done one by one */
 };
 
 static const int level_shift[LEVELS] = {20, 10, 0};
@@ -84,7 +87,82 @@ static int32_t find_bin(const struct bins *shared, int level, int64_t *wanted) {
   return bin;
 }
 
+/* Keeps the keys that share the bin of 2^shift keys, counted from low on, with the due-th largest. */
+static int64_t narrow(const int32_t *keys, int64_t n, int32_t low, int shift, int bins, int64_t *due, int32_t *inside) {
+  uint32_t count[TABLES][BINS]; /* increments of one bin would wait for each other */
+  for (int table = 0; table < TABLES; table++)
+    memset(count[table], 0, (size_t)bins * sizeof **count);
+  int64_t whole = n / TABLES * TABLES;
+  for (int64_t i = 0; i < whole; i += TABLES)
+    for (int table = 0; table < TABLES; table++)
+      count[table][(keys[i + table] - low) >> shift]++;
+  for (int64_t i = whole; i < n; i++)
+    count[0][(keys[i] - low) >> shift]++;
+  int bin = bins - 1;
+  for (int64_t in_bin; bin > 0; bin--, *due -= in_bin)
+    if ((in_bin = count[0][bin] + (int64_t)count[1][bin] + count[2][bin] + count[3][bin]) >= *due)
+      break;
+  int64_t kept = 0;
+  for (int64_t i = 0; i < n; i++) { /* written always, kept if inside: no branch */
+    int32_t key = keys[i];
+    inside[kept] = key;
+    kept += (key - low) >> shift == bin;
+  }
+  return kept;
+}
+
+static struct border count_down(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
+  const int bins = n < FEW_KEYS ? FEW_BINS : BINS;
+  struct border border = {.due = k};
+  for (;; keys = scratch) {
+    int32_t low = INT32_MAX, high = 0;
+    for (int64_t i = 0; i < n; i++) {
+      low = keys[i] < low ? keys[i] : low;
+      high = keys[i] > high ? keys[i] : high;
+    }
+    border.key = low;
+    border.ties = n;
+    if (low >= high)
+      return border;
+    int shift = 0;
+    while ((high - low) >> shift >= bins)
+      shift++;
+    n = narrow(keys, n, low, shift, bins, &border.due, scratch);
+  }
+}
+
+/* Whether a register compares many keys at once. */
+static bool wide(void) { return active_kernels() != &kernels_serial; }
+
+/* Halves the range of keys until few elements are left in it. */
+static struct border halve(const float *x, int64_t n, int64_t k) {
+  const struct kernels *kernels = active_kernels();
+  int32_t low = -1, high = INT32_MAX; /* at least k lie above low, fewer above high */
+  int64_t above_low = n, above_high = 0;
+  while (above_low - above_high > LEFT && high - 1 > low) {
+    const int32_t middle = low + (int32_t)(((uint32_t)high - (uint32_t)low) / 2);
+    const int64_t above = kernels->count_above(x, n, middle);
+    if (above < k)
+      high = middle, above_high = above;
+    else
+      low = middle, above_low = above;
+  }
+  if (high - 1 == low)
+    return (struct border){.key = high, .due = k - above_high, .ties = above_low - above_high};
+  float found[LEFT + LANES];
+  int32_t keys[LEFT], scratch[LEFT];
+  const int64_t left = kernels->pack_between(x, n, low, high, found);
+  for (int64_t i = 0; i < left; i++)
+    keys[i] = key_of(found[i]);
+  return count_down(keys, left, k - above_high, scratch);
+}
+
 struct border find_border(const float *gradient, float *x, int64_t n, int64_t k, struct bins *bins, int threads) {
+  if (n <= HALVED && wide()) {
+    if (gradient)
+      active_kernels()->add(gradient, x, n);
+    return halve(x, n, k);
+  }
   struct job job = {.kernels = active_kernels(), .gradient = gradient, .x = x, .n = n, .shared = bins};
   struct border border = {.due = k};
   for (job.level = 0; job.level < LEVELS; job.level++) {
@@ -134,61 +212,22 @@ bool border_is(const float *gradient, float *x, int64_t n, int64_t k, int32_t ke
   return job.above < k && k <= job.at_least;
 }
 
-/* Keeps the keys that share the bin of 2^shift keys, counted from low on, with the due-th largest. */
-static int64_t narrow(const int32_t *keys, int64_t n, int32_t low, int shift, int bins, int64_t *due, int32_t *inside) {
-  uint32_t count[TABLES][BINS]; /* increments of one bin would wait for each other */
-  for (int table = 0; table < TABLES; table++)
-    memset(count[table], 0, (size_t)bins * sizeof **count);
-  int64_t whole = n / TABLES * TABLES;
-  for (int64_t i = 0; i < whole; i += TABLES)
-    for (int table = 0; table < TABLES; table++)
-      count[table][(keys[i + table] - low) >> shift]++;
-  for (int64_t i = whole; i < n; i++)
-    count[0][(keys[i] - low) >> shift]++;
-  int bin = bins - 1;
-  for (int64_t in_bin; bin > 0; bin--, *due -= in_bin)
-    if ((in_bin = count[0][bin] + (int64_t)count[1][bin] + count[2][bin] + count[3][bin]) >= *due)
-      break;
-  int64_t kept = 0;
-  for (int64_t i = 0; i < n; i++) { /* written always, kept if inside: no branch */
-    int32_t key = keys[i];
-    inside[kept] = key;
-    kept += (key - low) >> shift == bin;
-  }
-  return kept;
-}
-
-static struct border count_down(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
-  const int bins = n < FEW_KEYS ? FEW_BINS : BINS;
-  struct border border = {.due = k};
-  for (;; keys = scratch) {
-    int32_t low = INT32_MAX, high = 0;
-    for (int64_t i = 0; i < n; i++) {
-      low = keys[i] < low ? keys[i] : low;
-      high = keys[i] > high ? keys[i] : high;
-    }
-    border.key = low;
-    border.ties = n;
-    if (low >= high)
-      return border;
-    int shift = 0;
-    while ((high - low) >> shift >= bins)
-      shift++;
-    n = narrow(keys, n, low, shift, bins, &border.due, scratch);
-  }
+/* A key is a magnitude's bits. */
+static struct border border_in_cache(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
+  return wide() ? halve((const float *)keys, n, k) : count_down(keys, n, k, scratch);
 }
 
 /* Keeps the keys between two that a sample names, a register at a time, where counting goes key by key: the due-th
  * largest is among them as a rule. 0 if not. */
 static int64_t narrow_by_sample(const int32_t *keys, int64_t n, int64_t *due, int32_t *scratch) {
   const struct kernels *kernels = active_kernels();
-  const float *const magnitudes = (const float *)keys; /* a key is a magnitude's bits */
+  const float *const magnitudes = (const float *)keys;
   const int64_t size = n / EVERY, rank = *due / EVERY, margin = 2 * (int64_t)sqrt((double)size) + 2;
   int32_t *const room = scratch + size;
   for (int64_t i = 0; i < size; i++)
     scratch[i] = keys[i * EVERY];
-  const int32_t high = rank > margin ? count_down(scratch, size, rank - margin, room).key : INT32_MAX;
-  const int32_t low = rank + margin <= size ? count_down(scratch, size, rank + margin, room).key - 1 : -1;
+  const int32_t high = rank > margin ? border_in_cache(scratch, size, rank - margin, room).key : INT32_MAX;
+  const int32_t low = rank + margin <= size ? border_in_cache(scratch, size, rank + margin, room).key - 1 : -1;
   const int64_t above = kernels->count_above(magnitudes, n, high);
   if (above >= *due)
     return 0;
@@ -202,5 +241,5 @@ static int64_t narrow_by_sample(const int32_t *keys, int64_t n, int64_t *due, in
 struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch) {
   int64_t due = k;
   const int64_t kept = n < MANY_KEYS ? 0 : narrow_by_sample(keys, n, &due, scratch);
-  return kept ? count_down(scratch, kept, due, scratch) : count_down(keys, n, k, scratch);
+  return kept ? border_in_cache(scratch, kept, due, scratch) : border_in_cache(keys, n, k, scratch);
 }

@@ -1,4 +1,4 @@
-/* Order statistics of magnitudes by counting, never by comparing: no data makes them slow. */
+/* Order statistics of magnitudes by counting, never by sorting: no data makes them slow. */
 #ifndef SANDTABLE_HISTOGRAM_H
 #define SANDTABLE_HISTOGRAM_H
 
