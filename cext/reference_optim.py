@@ -42,7 +42,7 @@ def sparse_sgd(
     f32 = np.float32
     for i, v in zip(places.tolist(), values, strict=True):
         g = v
-        if weight_decay != 0:
+        if f32(weight_decay) != 0:
             g = g + f32(weight_decay) * parameters[i]
         if momentum > 0 and momentum_buffer is not None:
             b = g
@@ -89,7 +89,7 @@ def sparse_adam(
             age = int(updates[i])
         rate, root = f32(lr / (1.0 - beta1**age)), f32(1.0 / math.sqrt(1.0 - beta2**age))
         p, m, v = parameters[i], moments[2 * i], moments[2 * i + 1]
-        if weight_decay != 0 and not decoupled:
+        if f32(weight_decay) != 0 and not decoupled:
             g = g + f32(weight_decay) * p
         m = m + f32(1.0 - beta1) * (g - m)
         v = f32(beta2) * v + f32(1.0 - beta2) * (g * g)

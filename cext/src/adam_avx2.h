@@ -69,7 +69,7 @@ BY_HAND static inline __attribute__((always_inline)) int64_t adam_loop(const str
 /* Returns the lanes that are done: all but fewer than eight. */
 BY_HAND static int64_t adam_by_hand(const struct adam *adam, const struct block *block, const float *rate,
                                     const float *root, float *parameters, float *moments) {
-  const bool penalized = !adam->decoupled && adam->weight_decay != 0;
+  const bool penalized = !adam->decoupled && (float)adam->weight_decay != 0;
   if (block->layout == STRETCH)
     return penalized ? adam_loop(adam, block, rate, root, parameters, moments, true, true)
                      : adam_loop(adam, block, rate, root, parameters, moments, true, false);

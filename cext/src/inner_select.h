@@ -146,8 +146,8 @@ INLINE int64_t pack_entries_loop(const int32_t *indices, const float *values, in
   int32_t *const out_indices = p->indices;
   float *const out_values = p->values;
   for (; i + VEC <= n && packed + VEC <= room; i += VEC) {
-    __builtin_prefetch(indices + i + READ_AHEAD);
-    __builtin_prefetch(values + i + READ_AHEAD);
+    ask((const float *)indices + i, READ_AHEAD);
+    ask(values + i, READ_AHEAD);
     vec v = v_load(values + i);
     uint32_t mask = v_greater(v, key);
     if (residual && i + MEND_AHEAD + VEC <= n)

@@ -26,6 +26,17 @@ def test_equals_reference_over_steps(level, threads, aged, settings, make, same)
     assert not aged or np.array_equal(states[0][2], states[1][2])
 
 
+def test_a_decay_that_float32_does_not_hold_is_none(level, make, same):
+    n = 1000
+    for indices in (None, np.flatnonzero(np.arange(n) % 3).astype(np.int32)):
+        states = [(make(n, "infinite"), np.zeros(2 * n, np.float32)) for _ in range(2)]
+        values = make(n if indices is None else len(indices), seed=1)
+        for module, state in zip((cext, reference), states, strict=True):
+            module.sparse_adam(*state, None, indices, values, 1, 0.01, weight_decay=1e-50)
+        assert same(states[0][0], states[1][0])
+        assert same(states[0][1], states[1][1])
+
+
 def test_threads_agree_on_a_long_list_and_on_everything(level, make, same):
     n = 150_001
     for indices in (np.arange(0, n, 2, dtype=np.int32), None, np.arange(n, dtype=np.int32)):

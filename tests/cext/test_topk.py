@@ -87,6 +87,22 @@ def test_many_keys_around_the_border(level, order, make, room, same):
     assert same(values, x[indices])
 
 
+def test_a_sample_of_keys_that_misses(level, room):
+    """Large entries lie where the vector's sample does not look; every 64th of them is larger than all others."""
+    n, k, many, grains = 2_000_000, 8192, 16384, 1024
+    seen = np.empty(32 * grains, np.float32)
+    cext.sample(np.arange(n, dtype=np.float32), np.zeros(n, np.float32), seen)
+    unseen = np.setdiff1d(np.arange(n), seen.astype(np.int64))
+    rng = np.random.default_rng(0)
+    x = rng.random(n, dtype=np.float32)
+    x[: n // 2] *= np.float32(1e-3)  # no candidate comes between the large ones
+    places = np.sort(rng.choice(unseen[unseen < n // 2], many, replace=False))
+    x[places] = 2.0 + rng.random(many, dtype=np.float32) + 5.0 * (np.arange(many) % 64 == 0)
+    indices, values = run(cext, None, x, k, room)
+    assert np.array_equal(indices, np.sort(np.argsort(-x, kind="stable")[:k]))
+    assert np.array_equal(values, x[indices])
+
+
 def test_nan_first_then_infinity_then_ties_by_lowest_index(level, room):
     x = np.array([1, -1, np.inf, 1, np.nan, -1, 1], np.float32)
     for k, wanted in ((1, [4]), (2, [2, 4]), (4, [0, 1, 2, 4]), (5, [0, 1, 2, 3, 4])):

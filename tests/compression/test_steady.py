@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import cext
 from toolkit.compression import Compressor, Context, SparsePayload, create
-from toolkit.compression.passes import KernelPasses
+from toolkit.compression.passes import Collection, KernelPasses
 from toolkit.compression.sidco import Sidco
 from toolkit.compression.steady import ERRORS, MOST, MOVES, Steady
 from toolkit.experiment import CompressionSection
@@ -91,6 +91,55 @@ def test_the_same_payloads_as_pass_by_pass_and_no_loss(
         assert torch.equal(r_one, r_many)
         assert torch.equal(a.dense() + r_one, total)
     assert len(sampled) < 28
+
+
+def test_room_that_was_short_is_made_at_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thresholds that stood still and then tremble: wider brackets hold more than ever lay in them."""
+    short: list[bool] = []
+    honest = KernelPasses.collect_stages
+
+    def watched(self: KernelPasses, *given: Any) -> Any:
+        found = honest(self, *given)
+        short.append(isinstance(found, Collection))
+        return found
+
+    monkeypatch.setattr(KernelPasses, "collect_stages", watched)
+    compressor, gradient, rng = make("sidco-e"), noise(0), np.random.default_rng(1)
+    scales = [1.0] * 30 + [1.003] + [float(1.0 + 0.0015 * sign) for sign in rng.choice([-1, 1], 40)]
+    for step, scale in enumerate(scales):
+        compressor.select_feedback(gradient * scale, torch.zeros(N), Context("b", step, DENSITY))
+    assert sum(short[32:]) <= 3, f"{sum(short[32:])} of {len(short[32:])}"
+
+
+@pytest.mark.parametrize("stages", [17, 18, 32])
+def test_as_many_stages_as_an_experiment_may_ask_for(stages: int) -> None:
+    compressor = create(CompressionSection(name="sidco-e", stages=stages, threads=2), N)
+    residual = torch.zeros(N)
+    for step in range(CALLS + 3):
+        gradient = noise(step % 2)
+        total = residual + gradient
+        payload = compressor.select_feedback(gradient, residual, Context("b", step, 1e-4))
+        assert isinstance(payload, SparsePayload)
+        assert torch.equal(payload.dense() + residual, total)
+        assert compressor.telemetry["stages"] == stages
+
+
+@pytest.mark.parametrize("odd", ["nan", "infinite", "zeros", "select"])
+def test_odd_calls_in_between(odd: str) -> None:
+    compressor, residual = make("sidco-gp"), torch.zeros(N)
+    for step in range(CALLS + 8):
+        gradient, context = noise(step), Context("b", step, DENSITY)
+        if step % (CALLS + 4) == CALLS + 3:
+            if odd == "select":
+                compressor.select(gradient, context)
+            elif odd == "zeros":
+                compressor.select_feedback(torch.zeros(N), torch.zeros(N), context)
+            else:
+                gradient[77] = math.nan if odd == "nan" else math.inf
+        total = residual + gradient
+        payload = compressor.select_feedback(gradient, residual, context)
+        assert isinstance(payload, SparsePayload)
+        assert torch.equal((payload.dense() + residual).nan_to_num(), total.nan_to_num())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -50,7 +50,7 @@ class Prediction:
 class Collection:
     """What one pass saw: the moments of the whole vector; the candidates above `floor`, of which those above
     `zeroed_above` are zero in the vector now; count, sum and sum of squares above each bracket's upper end; and the
-    entries inside the brackets, in any order.
+    entries inside the brackets, in any order. inside: how many lay there; more than `between` holds if it had no room.
     """
 
     moments: Sums
@@ -60,6 +60,7 @@ class Collection:
     brackets: tuple[tuple[float, float], ...]
     tails: tuple[tuple[int, float, float], ...]
     between: torch.Tensor
+    inside: int
 
 
 class Passes(Protocol):
@@ -268,7 +269,7 @@ class KernelPasses:
             candidates, floor, zeroed_above = _tensors(indices[:0], values[:0]), math.inf, math.inf
         known = wanted.brackets if seen.between <= len(between) else ()
         among = torch.from_numpy(between[: seen.between])
-        return Collection(seen.moments, floor, candidates, zeroed_above, known, seen.tails, among)
+        return Collection(seen.moments, floor, candidates, zeroed_above, known, seen.tails, among, seen.between)
 
     def blocks_above(
         self, gradient: torch.Tensor | None, x: torch.Tensor, low: float, room: int

@@ -26,7 +26,8 @@ GRAIN, GRAINS = 32, 2048  # elements of a grain, grains of a sample
 GROUPS = 16  # a sample is cut in, to see how far its estimates scatter
 WIDTH = 4.0  # half a bracket in standard errors: one stage in about a thousand misses it
 FEWEST = 16  # survivors of a sample that a stage is predicted from
-LARGEST_SHARE = 0.4  # of the vector that may be candidates: beyond, nothing is saved
+LARGEST_SHARE = 0.4  # of the vector that may be candidates: beyond, a sample saves nothing
+MOST_STAGES = 17  # that one pass keeps apart
 
 
 def grouped(sample: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from toolkit.compression import fits
 from toolkit.compression.base import Context, SparsePayload, wanted_count
 from toolkit.compression.fits import Fit, Sums
 from toolkit.compression.passes import Collection, KernelPasses, Prediction, Selection
-from toolkit.compression.predict import GRAINS, GROUPS, Plan, predict_stages, stage_thresholds, stages_of
+from toolkit.compression.predict import GRAINS, GROUPS, MOST_STAGES, Plan, predict_stages, stage_thresholds, stages_of
 from toolkit.compression.stages import StageSearch
 from toolkit.compression.statistical import StatisticalCompressor
 from toolkit.compression.steady import Steady
@@ -50,8 +50,10 @@ class Sidco(StatisticalCompressor):
     def _predict(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Prediction | None:
-        """By the calls before, where their thresholds hardly moved; otherwise by a sample."""
+        """By the calls before, where their thresholds moved evenly; otherwise by a sample."""
         plan, stages = self._plan(context.density)
+        if len(plan) > MOST_STAGES:
+            return None
         known = self.steady.predict((context.density, len(plan)), self.elements, self.sums)
         if known is not None:
             return known
@@ -108,7 +110,8 @@ class Sidco(StatisticalCompressor):
         thresholds = stage_thresholds(sums, plan, moments) if sums.sum_abs != 0.0 else [0.0]
         threshold = thresholds[-1]
         selection = tail.take(threshold) if math.isfinite(threshold) else NOTHING
-        self.steady.note((context.density, len(plan)), thresholds, selection[0].numel() if threshold else 0)
+        inside = tail.seen.inside if tail.seen else None
+        self.steady.note((context.density, len(plan)), thresholds, selection[0].numel(), inside)
         return self._sent(selection, tail if sums.sum_abs != 0.0 else None, threshold, len(plan), context)
 
     def _sent(

@@ -23,8 +23,8 @@ class StatisticalCompressor(SparseCompressor):
     """A compressor that first gathers the moments of |g + r|, in the pass that adds g to r, and then chooses.
 
     For all but small vectors in the C kernels that pass also takes the entries that are likely to be asked for, as a
-    sample predicts them. A prediction that misses costs the passes it was to save; it never changes what is sent, but
-    for the roundings of a residual in bfloat16 (residual.py).
+    sample, or the calls before, predict them. A prediction that misses costs the passes it was to save; it never
+    changes what is sent, but for the roundings of a residual in bfloat16 (residual.py).
     """
 
     sums: int  # that it chooses by, beside the largest magnitude: cext.SUM_ABS and so on

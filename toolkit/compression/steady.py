@@ -34,12 +34,13 @@ class Steady:
         self.sent = self.inside = 0
 
     def note(self, kind: Kind, thresholds: Sequence[float], sent: int, inside: int | None = None) -> None:
-        """Take the finite thresholds of a call, one a stage, and how many elements exceed the last; inside: and how
-        many lay in brackets, where that is known. Without one above 0 for each stage nothing is said of the next call.
+        """Take a call's thresholds, one a stage, and how many elements exceed the last; inside: and how many lay in
+        brackets, where that is known. Without one above 0 for each stage, or where none exceeds the last, nothing is
+        said of the next call.
         """
         odd = not sent or len(thresholds) != kind[1] or min(thresholds) <= 0.0
         if odd or kind != self.kind:
-            self.kind, self.thresholds, self.errors = kind, [], []
+            self.kind, self.thresholds, self.errors, self.sent, self.inside = kind, [], [], 0, 0
         if odd:
             return
         expected = self._expected()
