@@ -75,8 +75,10 @@ class Sidco(StatisticalCompressor):
         if isinstance(found, Collection):
             return self._choose_collected(passes, residual, found, context)
         selection, thresholds, inside = found
-        self.steady.note((context.density, len(plan)), thresholds, selection[0].numel(), inside)
-        return self._sent(selection, Tail(passes, residual, True), thresholds[-1], len(plan), context)
+        sent = selection[0].numel()
+        self.steady.note((context.density, len(plan)), thresholds, sent, inside)
+        tail = None if sent else Tail(passes, residual, True)
+        return self._sent(selection, tail, thresholds[-1], len(plan), context)
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         if self._is_small(vector):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -68,12 +67,12 @@ class Steady:
         in_all = math.fsum(width * 0.25**stage for stage, width in enumerate(widths))
         if not (max(widths) <= MOST and in_all <= MOST_IN_ALL):
             return None
-        brackets = [
-            (threshold * (1.0 - width), cext.short_above(threshold * (1.0 + width)))
-            for threshold, width in zip(expected, widths, strict=True)
-        ]
-        if any(high > low for (_, high), (low, _) in itertools.pairwise(brackets)):
-            return None
+        brackets: list[tuple[float, float]] = []
+        for threshold, width in zip(expected, widths, strict=True):
+            low = max(threshold * (1.0 - width), brackets[-1][1] if brackets else 0.0)  # they must not overlap
+            if low >= threshold:
+                return None
+            brackets.append((low, cext.short_above(threshold * (1.0 + width))))
         return Prediction(
             low=brackets[-1][0],
             zero_above=expected[-1],

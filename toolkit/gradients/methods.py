@@ -40,7 +40,7 @@ CHECKED = 50_000  # elements on which a method is validated whose operations do 
 SETTLING = ("sidco-e", "sidco-p", "sidco-gp")
 SETTLED_STAGES = 3  # about as many as SIDCo's search ends at
 PARTS = 509  # of x that are taken in turn
-WARM_UP = 40  # calls before the first timed one: SIDCo's stages settle
+WARM_UP = 64  # calls before the first timed one: SIDCo's stages settle, and then its predictions
 
 
 class Method:
