@@ -242,7 +242,7 @@ struct block next_block(const struct walk *walk, int64_t at, int64_t end, struct
     else
       block.layout = SCATTERED;
   }
-  if (block.layout != STRETCH && block.layout != LISTED)
+  if (!covers_gaps(&block))
     block.lanes = block.count;
   return block;
 }

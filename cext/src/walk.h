@@ -79,8 +79,13 @@ static inline int64_t place_of(const struct block *block, int64_t i) {
   return block->indices ? block->indices[i] : block->first + i;
 }
 
+/* Whether all places from the first entry's to the last's have a lane. */
+static inline bool covers_gaps(const struct block *block) {
+  return block->layout == STRETCH || block->layout == LISTED;
+}
+
 static inline int64_t lane_of(const struct block *block, int64_t i) {
-  return block->layout == STRETCH || block->layout == LISTED ? block->indices[i] - block->first : i;
+  return covers_gaps(block) ? block->indices[i] - block->first : i;
 }
 
 /* a where mask is all ones, b where it is 0: no branch, so that loops with it

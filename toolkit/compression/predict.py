@@ -128,19 +128,24 @@ def _prediction(
     """candidates, inside: shares of the elements."""
     if candidates + inside > LARGEST_SHARE:
         return None
-    return Prediction(
-        low=low,
-        zero_above=zero_above,
-        room=room_for(candidates * elements, elements),
-        brackets=tuple(brackets),
-        inside=room_for(inside * elements, elements) if brackets else 0,
-        sums=sums,
-    )
+    return with_room(low, zero_above, candidates * elements, inside * elements, elements, brackets, sums)
 
 
-def room_for(count: float, elements: int) -> int:
-    """About `count` of a vector's elements, and what they may be more."""
-    return int(1.25 * count) + elements // 256 + 4096
+def with_room(
+    low: float,
+    zero_above: float,
+    candidates: float,
+    inside: float,
+    elements: int,
+    brackets: Sequence[Bracket],
+    sums: int,
+) -> Prediction:
+    """With room for about so many candidates, and elements inside brackets."""
+
+    def room(count: float) -> int:
+        return int(1.25 * count) + elements // 256 + 4096
+
+    return Prediction(low, zero_above, room(candidates), tuple(brackets), room(inside) if brackets else 0, sums)
 
 
 def predict_count(

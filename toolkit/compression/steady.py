@@ -8,7 +8,7 @@ from typing import Any
 
 import cext
 from toolkit.compression.passes import Prediction
-from toolkit.compression.predict import room_for
+from toolkit.compression.predict import with_room
 
 MOVES = 4  # of the last calls that tell the next: fewer scatter more, more lag behind a young residual's growth
 ERRORS = 8  # of such predictions that tell how far off they are
@@ -73,14 +73,8 @@ class Steady:
             if low >= threshold:
                 return None
             brackets.append((low, cext.short_above(threshold * (1.0 + width))))
-        return Prediction(
-            low=brackets[-1][0],
-            zero_above=expected[-1],
-            room=room_for(self.sent * (1.0 + STEEPEST * widths[-1]), elements),
-            brackets=tuple(brackets[:-1]),
-            inside=room_for(2.0 * self.inside, elements) if len(brackets) > 1 else 0,
-            sums=sums,
-        )
+        candidates, inside = self.sent * (1.0 + STEEPEST * widths[-1]), 2.0 * self.inside
+        return with_room(brackets[-1][0], expected[-1], candidates, inside, elements, brackets[:-1], sums)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers and lists of them."""
