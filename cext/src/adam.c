@@ -74,12 +74,18 @@ static inline __attribute__((always_inline)) void update_lanes(const struct adam
 
 FOR_EACH_ISA(UPDATE)
 
-static void update(const struct adam *adam, const struct block *block, const struct lanes *lanes, float *parameters,
-                   float *moments) {
+static void update(const struct adam *adam, const struct walk *walk, const struct block *block,
+                   const struct lanes *lanes, float *parameters, float *moments) {
   int64_t done = 0;
 #if defined(__x86_64__)
+  if (block->layout == LISTED) {
+    adam_by_list(adam, walk, block, lanes->rate, lanes->root, parameters, moments);
+    return;
+  }
   if (active_kernels() != &kernels_serial) /* AVX-512 divides and takes roots no faster */
     done = adam_by_hand(adam, block, lanes->rate, lanes->root, parameters, moments);
+#else
+  (void)walk;
 #endif
   if (done < block->lanes)
     ACTIVE_ISA(update)(adam, block, lanes, parameters, moments, done);
@@ -125,26 +131,15 @@ static void correct_by_age(const struct adam *adam, const struct block *block, s
   }
 }
 
-static void update_by_list(const struct adam *adam, const struct walk *walk, const struct block *block,
-                           const struct lanes *lanes, float *parameters, float *moments) {
-#if defined(__x86_64__)
-  adam_by_list(adam, walk, block, lanes->rate, lanes->root, parameters, moments);
-#else
-  (void)adam, (void)walk, (void)block, (void)lanes, (void)parameters, (void)moments; /* no block is */
-#endif
-}
-
 static void step_block(const struct adam *adam, const struct walk *walk, const struct block *block,
                        struct lanes *lanes) {
-  float *parameters = adam->parameters + block->first, *moments = adam->moments + 2 * block->first;
   if (block->layout == SCATTERED) {
     gather_places(adam, block, lanes);
-    update(adam, block, lanes, lanes->parameters, lanes->moments);
+    update(adam, walk, block, lanes, lanes->parameters, lanes->moments);
     scatter_places(adam, block, lanes);
-  } else if (block->layout == LISTED)
-    update_by_list(adam, walk, block, lanes, parameters, moments);
-  else
-    update(adam, block, lanes, parameters, moments);
+  } else {
+    update(adam, walk, block, lanes, adam->parameters + block->first, adam->moments + 2 * block->first);
+  }
 }
 
 static void adam_worker(void *context) {

@@ -117,34 +117,31 @@ static void decay_by_age(const struct sgd *sgd, const struct block *block, struc
   }
 }
 
-static void update(const struct sgd *sgd, const struct block *block, const struct lanes *lanes, float *parameters,
-                   float *momentum) {
+static void update(const struct sgd *sgd, const struct walk *walk, const struct block *block, const struct lanes *lanes,
+                   float *parameters, float *momentum) {
+#if defined(__x86_64__)
+  if (block->layout == LISTED) {
+    sgd_by_list(sgd, walk, block, lanes->keep, lanes->touched, parameters, momentum);
+    return;
+  }
+#else
+  (void)walk;
+#endif
   if (sgd->momentum_buffer)
     ACTIVE_ISA(update_momentum)(sgd, block, lanes, parameters, momentum);
   else
     ACTIVE_ISA(update_plain)(sgd, block, parameters);
 }
 
-static void update_by_list(const struct sgd *sgd, const struct walk *walk, const struct block *block,
-                           const struct lanes *lanes, float *parameters, float *momentum) {
-#if defined(__x86_64__)
-  sgd_by_list(sgd, walk, block, lanes->keep, lanes->touched, parameters, momentum);
-#else
-  (void)sgd, (void)walk, (void)block, (void)lanes, (void)parameters, (void)momentum; /* no block is */
-#endif
-}
-
 static void step_block(const struct sgd *sgd, const struct walk *walk, const struct block *block, struct lanes *lanes) {
-  float *parameters = sgd->parameters + block->first;
-  float *momentum = sgd->momentum_buffer ? sgd->momentum_buffer + block->first : NULL;
   if (block->layout == SCATTERED) {
     gather_places(sgd, block, lanes);
-    update(sgd, block, lanes, lanes->parameters, lanes->momentum);
+    update(sgd, walk, block, lanes, lanes->parameters, lanes->momentum);
     scatter_places(sgd, block, lanes);
-  } else if (block->layout == LISTED)
-    update_by_list(sgd, walk, block, lanes, parameters, momentum);
-  else
-    update(sgd, block, lanes, parameters, momentum);
+  } else {
+    float *momentum = sgd->momentum_buffer ? sgd->momentum_buffer + block->first : NULL;
+    update(sgd, walk, block, lanes, sgd->parameters + block->first, momentum);
+  }
 }
 
 static void sgd_worker(void *context) {

@@ -78,10 +78,11 @@ def predict_stages(
     told = told_by(passes, sample, stages)
     if told is None or not told.brackets[-1][0] > 0.0:
         return None
-    brackets, scale = told.brackets, 1.0 / grouped(sample).numel()
-    return _prediction(
-        brackets[-1][0], told.threshold, told.above * scale, told.inside * scale, elements, brackets[:-1], sums
-    )
+    brackets, taken = told.brackets, grouped(sample).numel()
+    if told.above + told.inside > LARGEST_SHARE * taken:
+        return None
+    candidates, inside = told.above * elements / taken, told.inside * elements / taken
+    return with_room(brackets[-1][0], told.threshold, candidates, inside, elements, brackets[:-1], sums)
 
 
 def stages_of(plan: Plan) -> list[cext.StageFit]:
@@ -112,20 +113,7 @@ def prediction(
     def share(threshold: float) -> float:
         return passes.count_above(sample, threshold) / sample.numel()
 
-    inside = sum(share(a) - share(b) for a, b in brackets)
-    return _prediction(low, zero_above, share(low), inside, elements, brackets, sums)
-
-
-def _prediction(
-    low: float,
-    zero_above: float,
-    candidates: float,
-    inside: float,
-    elements: int,
-    brackets: Sequence[Bracket],
-    sums: int,
-) -> Prediction | None:
-    """candidates, inside: shares of the elements."""
+    candidates, inside = share(low), sum(share(a) - share(b) for a, b in brackets)
     if candidates + inside > LARGEST_SHARE:
         return None
     return with_room(low, zero_above, candidates * elements, inside * elements, elements, brackets, sums)
