@@ -1,7 +1,8 @@
-/* Threads for the length of one call: no pool, no state, nothing left behind after a return or a fork.
+/* Threads that help with one call at a time, and sleep until the next one asks.
  *
- * A pool would be shared with, or fight with, the OpenMP pool of torch; starting a thread costs some 20 microseconds
- * here, which the callers weigh by giving small vectors one thread.
+ * A thread that was woken helps 20 to 60 microseconds later and costs its caller 20, which callers weigh by giving
+ * small vectors one thread; one that has not begun when the work is done is called off. Calls at the same time have
+ * helpers of their own. Nothing spins between calls, no signal is taken, and the child of a fork begins without any.
  */
 #ifndef SANDTABLE_PARALLEL_H
 #define SANDTABLE_PARALLEL_H
@@ -38,7 +39,7 @@ static inline void pass_turn(struct appender *appender, int64_t task) {
 /* Runs worker(context) on at most `threads` threads, this one included, and returns when all are done. */
 void run_workers(void (*worker)(void *context), void *context, int threads);
 
-/* Threads worth starting for n elements: one for each `grain`, at most `threads`. */
+/* Threads worth waking for n elements: one for each `grain`, at most `threads`. */
 int useful_threads(int64_t n, int64_t grain, int threads);
 
 #endif
