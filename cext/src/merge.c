@@ -23,7 +23,7 @@ enum {
   THIN_MANY = 200, /* and beyond so many for lists that merge_thin takes */
   PARTS = 4,       /* of the range, a thread: what the first to be done takes on */
   CLOSE = 4,       /* indices an entry up to which a window is added up densely */
-  USEFUL = 65536,  /* entries that are worth a thread's start: a third of a millisecond where the others sleep */
+  USEFUL = 16384,  /* entries that are worth waking a thread for */
 };
 
 struct window {

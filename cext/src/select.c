@@ -4,6 +4,7 @@
 #include "blocks.h"
 #include "collect.h"
 #include "parallel.h"
+#include "stream.h"
 
 #include <float.h>
 #include <math.h>
@@ -105,10 +106,15 @@ static int64_t pack_piece(const struct job *job, int64_t at, int64_t end, struct
 }
 
 /* Copies entries from `done` on that belong behind `offset` of this payload; returns how many are copied now. */
-static int64_t copy_into(const struct payload *out, const struct scratch *from, int64_t done, int64_t offset) {
+static int64_t copy_into(const struct payload *out, const struct scratch *from, int64_t done, int64_t offset,
+                         bool streamed) {
   int64_t count = min64(from->packed - done, out->capacity - offset);
   if (count <= 0)
     return done;
+  if (streamed) {
+    stream_entries(out->indices + offset, out->values + offset, from->indices + done, from->values + done, count);
+    return done + count;
+  }
   memcpy(out->indices + offset, from->indices + done, (size_t)count * sizeof *from->indices);
   memcpy(out->values + offset, from->values + done, (size_t)count * sizeof *from->values);
   return done + count;
@@ -121,12 +127,20 @@ void put_back(const struct selection *selection, int64_t index, float value) {
     selection->x[index] = value;
 }
 
+/* Whether nobody looks at it again, as at candidates and the scores of blocks; entries among which a selection chooses
+ * are in the caches, and so is where it puts them.
+ */
+static bool is_final(const struct selection *s) {
+  return !s->from && !s->elements && (s->zero_key == AS_SELECTED || s->zero_key == s->key);
+}
+
 /* Copies what has room; what has none is put back where a zero took its place. */
 static void copy_out(const struct job *job, const struct scratch *from, int64_t offset) {
   const struct payload *first = job->payload, *second = job->overflow;
-  int64_t done = copy_into(first, from, 0, offset);
+  const bool streamed = is_final(job->selection) && from->packed * job->tiles.count >= STREAMED;
+  int64_t done = copy_into(first, from, 0, offset, streamed);
   if (second)
-    done = copy_into(second, from, done, offset + done - first->capacity);
+    done = copy_into(second, from, done, offset + done - first->capacity, streamed);
   for (; job->selection->zero && done < from->packed; done++)
     put_back(job->selection, from->indices[done], from->values[done]);
 }
@@ -235,6 +249,7 @@ static void select_worker(void *context) {
       flush(job, &scratch[now]);
   }
   flush(job, &scratch[!now]); /* the older one: now is where the next would have gone */
+  stream_done();
 }
 
 int64_t run_selection(const struct selection *selection, const struct payload *payload, const struct payload *overflow,

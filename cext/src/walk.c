@@ -6,8 +6,8 @@ enum {
   CHECK = 32768,      /* entries a task of the check */
   SMALLEST = 1024,    /* entries a chunk: small ones share a short list evenly, */
   LARGEST = 65536,    /* large ones let the processor's own prefetching run */
-  USEFUL = 16384,     /* entries that are worth a thread's start, */
-  USEFUL_FAR = 12288, /* fewer where most places are in no cache: */
+  USEFUL = 16384,     /* entries that are worth waking a thread for, */
+  USEFUL_FAR = 2048,  /* fewer where most places are in no cache: */
   CACHED = 1 << 22,   /* numbers, parameters and state together */
   ALIGNED = ~(16 - 1) /* chunks and stretches begin at multiples of 16 places: no two threads share a vector */
 };

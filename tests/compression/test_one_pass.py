@@ -84,6 +84,32 @@ def test_the_same_payloads_as_pass_by_pass(name: str, data: str, monkeypatch: py
                 assert bits(a.dense() + r_one) == bits(before + gradient)
 
 
+def test_thresholdv16_goes_by_its_threshold_as_long_as_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sample once a threshold is there; where gradients jump, the same payloads as of a scan of all blocks."""
+    sampled: list[int] = []
+    honest = KernelPasses.sample
+    monkeypatch.setattr(KernelPasses, "sample", lambda self, *given: sampled.append(step) or honest(self, *given))
+    scales = [1.0] * 30 + [100.0] * 3 + [1e-3] * 8 + [0.0, 1e-3, 1e4, 1.0, 1.0]
+    for data in ("normal", "two scales"):
+        one, many = make("thresholdv16", threads=2), make("thresholdv16")
+        r_one, r_many = torch.zeros(N), torch.zeros(N)
+        sampled.clear()
+        for step, scale in enumerate(scales):
+            gradient, context = scale * sample(data, step), Context("bucket", step, 0.02)
+            predict_from(monkeypatch, 1)
+            a = one.select_feedback(gradient, r_one, context)
+            predict_from(monkeypatch, 10**9)
+            b = many.select_feedback(gradient, r_many, context)
+            assert isinstance(a, SparsePayload)
+            assert isinstance(b, SparsePayload)
+            assert torch.equal(a.indices, b.indices)
+            assert a.values.numpy().tobytes() == b.values.numpy().tobytes()
+            assert bits(r_one) == bits(r_many)
+            assert one.state_dict() == many.state_dict()
+        assert 0 in sampled
+        assert len([step for step in sampled if step < 30]) <= 4, sampled
+
+
 @pytest.mark.parametrize("data", list(DATA))
 def test_dgc_predicts_the_threshold_of_its_strided_sample(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large vectors are not strided through: what the strided sample would say is found among the candidates."""

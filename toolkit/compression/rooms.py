@@ -17,6 +17,7 @@ MOST = 8  # buffers that are kept; what is in flight beyond is not taken again
 FORGOTTEN = 64  # calls after which an idle buffer is let go: other sizes are wanted now
 SLACK = 1024  # elements
 LINE = 64  # bytes of a cache line
+AHEAD = 32  # elements before which a line begins in any array
 
 
 class Rooms:
@@ -33,22 +34,22 @@ class Rooms:
         self._calls = 0
 
     def array(self, count: int) -> NDArray[Any]:
-        """(count,) with undefined content."""
+        """(count,) with undefined content, from the start of a cache line on."""
         self._calls += 1
         for number in range(len(self._buffers)):
             size = self._buffers[number].shape[0]
-            if size > 4 * count + SLACK:
+            if size > 4 * count + SLACK + AHEAD:
                 break
-            if size >= count and self._idle(number):
+            if size >= count + AHEAD and self._idle(number):
                 self._last_used[number] = self._calls
-                return self._buffers[number][:count]
+                return _in_lines(self._buffers[number], count)
         self._let_go()
-        fresh = np.empty(count + count // 8 + SLACK, self.kind)
+        fresh = np.empty(count + count // 8 + SLACK + AHEAD, self.kind)
         if len(self._buffers) < MOST:
             place = bisect.bisect([len(buffer) for buffer in self._buffers], len(fresh))
             self._buffers.insert(place, fresh)
             self._last_used.insert(place, self._calls)
-        return fresh[:count]
+        return _in_lines(fresh, count)
 
     def _let_go(self) -> None:
         """Of the idle buffers those that nobody has asked for in a while, and one more where there is no room."""
@@ -66,6 +67,11 @@ class Rooms:
     def _idle(self, number: int) -> bool:
         """Whether no array or tensor is a view of it: views hold a reference to the memory's owner."""
         return sys.getrefcount(self._buffers[number]) <= 2  # the list's and the call's own
+
+
+def _in_lines(buffer: NDArray[Any], count: int) -> NDArray[Any]:
+    start = -buffer.ctypes.data % LINE // buffer.itemsize
+    return buffer[start : start + count]
 
 
 def standing_zeros(elements: int, kind: torch.dtype = torch.float32) -> torch.Tensor:

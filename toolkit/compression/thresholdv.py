@@ -28,6 +28,7 @@ from toolkit.experiment import CompressionSection
 DOWN, STEP = 0.99, 0.01
 MUCH = 1.25
 BLOCK = 16
+MARGIN = 1 / 16  # below the threshold, within which the best of the others are looked for: a few steps' width
 GOLDEN = 0.6180339887498949  # starts of consecutive scans lie far apart and cover the vector evenly
 
 
@@ -126,6 +127,10 @@ class ThresholdV16(_Controlled):
 
     predict_from = 8_000_000  # elements; below, scanning all blocks costs less than a sample that names a few
 
+    def __init__(self, section: CompressionSection, elements: int) -> None:
+        super().__init__(section, elements)
+        self.seen = 0  # candidates of the last call, where they were enough: the next one needs no sample
+
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         threshold, passes = self.threshold, self.passes(vector)
         if isinstance(passes, KernelPasses):
@@ -152,14 +157,18 @@ class ThresholdV16(_Controlled):
     ) -> Selection:
         """residual += gradient; then the blocks that the scan needs, by what a sample says, with their scores."""
         wanted, blocks = self._wanted(context), self._count()
-        low, room = -1.0, blocks
-        if self.elements >= self.predict_from and 4 * wanted < blocks:
+        low, room, predicted = -1.0, blocks, self.elements >= self.predict_from and 4 * wanted < blocks
+        if predicted and self.wanted == wanted and 0 < self.seen < blocks / 2:
+            low, room = (1.0 - MARGIN) * self.threshold, int(1.5 * self.seen) + blocks // 8
+        elif predicted:
             low, share = self._low(passes, passes.sample(gradient, residual, 2 * GRAINS), wanted)
-            room = min(blocks, int(1.5 * share * blocks) + blocks // 256)
+            room = int(1.5 * share * blocks) + blocks // 256
+        room = min(blocks, room)
         count, found = passes.blocks_above(gradient, residual, low, room)
         above = self.wanted != wanted or low < float(np.float32(self.threshold)) or count > MUCH * wanted
+        self.seen = count if predicted else 0
         if count < wanted or count > room or not above:
-            found = passes.blocks_above(None, residual, -1.0, blocks)[1]
+            self.seen, found = 0, passes.blocks_above(None, residual, -1.0, blocks)[1]
         return found
 
     def _low(self, passes: KernelPasses, sample: torch.Tensor, wanted: int) -> tuple[float, float]:
