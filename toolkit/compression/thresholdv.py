@@ -48,7 +48,7 @@ class _Controlled(SparseCompressor):
     def _scan(
         self, passes: Passes, scores: torch.Tensor, k: int, length: int, places: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Which k of the scores (m,), all finite: their numbers, int32 ascending; moves the threshold.
+        """Which k of the scores (m,), all finite: their places, int32 ascending; moves the threshold.
 
         places: where in a vector of `length` scores these lie, int32 ascending, if they are not all of it; among them
         are the k largest, and all above the threshold, or more than MUCH·k of these.
@@ -60,13 +60,13 @@ class _Controlled(SparseCompressor):
             count = above.numel()
             if k <= count <= MUCH * k:
                 where = above if places is None else entries_at(places, above)
-                first = int(torch.searchsorted(where, self._start(length)))
-                chosen = _rotated(above, first, k)
+                chosen = _rotated(where, _first_from(where, self._start(length)), k)
                 self.threshold += self.rise
             elif count < k:
                 self.threshold *= DOWN
         if chosen is None:
-            chosen, best = passes.topk(scores, k)  # all above the threshold, and the best of the others
+            numbers, best = passes.topk(scores, k)  # all above the threshold, and the best of the others
+            chosen = numbers if places is None else entries_at(places, numbers)
             if self.wanted != k or count > k:
                 self._set_up(passes, k, smallest(best), scores)
         self.calls += 1
@@ -188,10 +188,8 @@ class ThresholdV16(_Controlled):
         """The blocks to send, int32, ascending; moves the threshold."""
         wanted, scores = self._wanted(context), candidates[1]
         if wanted == self._count() or not math.isfinite(passes.largest(scores)):
-            chosen = passes.topk(scores, wanted)[0]
-        else:
-            chosen = self._scan(passes, scores, wanted, self._count(), candidates[0])
-        return entries_at(candidates[0], chosen)
+            return entries_at(candidates[0], passes.topk(scores, wanted)[0])
+        return self._scan(passes, scores, wanted, self._count(), candidates[0])
 
     def _count(self) -> int:
         return -(-self.elements // BLOCK)
@@ -203,6 +201,13 @@ class ThresholdV16(_Controlled):
 
     def _scale(self, passes: Passes, threshold: float, scores: torch.Tensor) -> float:
         return threshold
+
+
+def _first_from(places: torch.Tensor, start: int) -> int:
+    """How many of the places, int32 ascending, lie before `start`; in NumPy on the CPU, as `entries_at`."""
+    if places.device.type == "cpu":
+        return int(np.searchsorted(places.numpy(), np.int32(start)))
+    return int(torch.searchsorted(places, start))
 
 
 def _rotated(places: torch.Tensor, first: int, k: int) -> torch.Tensor:
