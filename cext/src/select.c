@@ -127,9 +127,8 @@ void put_back(const struct selection *selection, int64_t index, float value) {
     selection->x[index] = value;
 }
 
-/* Whether nobody looks at it again, as at candidates and the scores of blocks; entries among which a selection chooses
- * are in the caches, and so is where it puts them.
- */
+/* Whether nobody looks again at what is selected, as at candidates and the scores of blocks; what is selected among
+ * entries has its place in the caches already. */
 static bool is_final(const struct selection *s) {
   return !s->from && !s->elements && (s->zero_key == AS_SELECTED || s->zero_key == s->key);
 }

@@ -1,5 +1,5 @@
 /* Output that is much larger than the caches, past them: whole cache lines are written without being read first, which
- * is a third of the traffic of what is written. */
+ * halves its traffic. */
 #ifndef SANDTABLE_STREAM_H
 #define SANDTABLE_STREAM_H
 
