@@ -1,12 +1,14 @@
-#if defined(__linux__)
-#define _GNU_SOURCE /* affinity */
-#endif
+#define _GNU_SOURCE /* affinity, signals */
 
 #include "parallel.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 enum { HELPERS = MAX_THREADS - 1, SPINS = 200, YIELDS = 400 };
 
@@ -20,7 +22,8 @@ struct helper {
   _Atomic enum state state; /* changes under the lock, once the thread is there */
   void (*worker)(void *context);
   void *context;
-  bool started; /* this, and what follows, is for the call that has claimed it */
+  unsigned rounding; /* the caller's */
+  bool started;      /* this, and what follows, is for the call that has claimed it */
   atomic_flag claimed;
 #if defined(__linux__)
   cpu_set_t allowed;
@@ -76,6 +79,24 @@ static void place_new(struct helper *helper, pthread_attr_t *attributes) { (void
 static void place(struct helper *helper) { (void)helper; }
 #endif
 
+/* How floats are rounded, and whether denormals count as zero, is each thread's own: a result must not depend on which
+ * thread works on what. */
+static unsigned rounding_now(void) {
+#if defined(__x86_64__)
+  return _mm_getcsr();
+#else
+  return 0;
+#endif
+}
+
+static void round_as(unsigned rounding) {
+#if defined(__x86_64__)
+  _mm_setcsr(rounding);
+#else
+  (void)rounding;
+#endif
+}
+
 static void *help(void *argument) {
   struct helper *helper = argument;
   pthread_mutex_lock(&helper->lock);
@@ -84,6 +105,7 @@ static void *help(void *argument) {
       pthread_cond_wait(&helper->changed, &helper->lock);
     helper->state = RUNNING;
     pthread_mutex_unlock(&helper->lock);
+    round_as(helper->rounding);
     helper->worker(helper->context);
     pthread_mutex_lock(&helper->lock);
     helper->state = IDLE;
@@ -92,11 +114,14 @@ static void *help(void *argument) {
   return NULL;
 }
 
-/* Signals are for the threads of the program that asks. */
+/* Signals are for the threads of the program that asks; but for those that tell of a fault in this very one. */
 static bool start(struct helper *helper) {
   sigset_t every, before;
   pthread_attr_t attributes;
   sigfillset(&every);
+  static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+  for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+    sigdelset(&every, faults[i]);
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   place_new(helper, &attributes);
@@ -114,6 +139,7 @@ static bool ask(struct helper *helper, void (*worker)(void *context), void *cont
   pthread_mutex_lock(&helper->lock);
   helper->worker = worker;
   helper->context = context;
+  helper->rounding = rounding_now();
   helper->state = ASKED;
   pthread_cond_signal(&helper->changed);
   pthread_mutex_unlock(&helper->lock);

@@ -14,7 +14,7 @@ import pytest
 
 import cext
 
-N = 1_200_007
+N = 3_200_007
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux about threads")
 
 
@@ -60,6 +60,25 @@ def test_the_child_of_a_fork_has_helpers_of_its_own() -> None:
         print(json.dumps([before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), float(cext.max_abs(x, 2))]))
     """)
     assert found == [1.0, 0, 1.0]
+
+
+def test_denormals_count_as_torch_has_set_the_caller_whenever_that_changes() -> None:
+    """Each thread has a mode of its own: a helper takes the caller's in every call."""
+    torch = pytest.importorskip("torch")
+    gradient = np.full(N, 1e-39, np.float32)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such mode")
+    try:
+        for flush in (True, False, True, False):
+            torch.set_flush_denormal(flush)
+            residual = gradient.copy()
+            for _ in range(5):  # a helper may come late
+                residual[:] = gradient
+                cext.add(gradient, residual, 3)
+                assert not flush or not residual.view(np.int32).any()
+                assert flush or residual.view(np.int32).all()
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @linux
