@@ -23,7 +23,7 @@ if [ ! -e "$asan" ]; then
   echo "sanitize: $compiler has no libasan.so: install the sanitizer runtime of your compiler, or name one with CC" >&2
   exit 2
 fi
-# Python itself is not built for leak checking; everything else stays on. The torch comparison is no memory test.
+# Python itself is not built for leak checking; everything else stays on. The torch comparisons are no memory test.
 export LD_PRELOAD=$asan ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH=$folder
 export OMP_NUM_THREADS=1
 "$python" - <<'CHECK'
@@ -31,5 +31,5 @@ import cext
 import pathlib
 assert pathlib.Path(cext.__file__).is_relative_to(pathlib.Path.cwd()), f"the tests would run {cext.__file__}"
 CHECK
-"$python" -m pytest tests/cext -q --import-mode=importlib -p no:cacheprovider --timeout 150 \
+"$python" -m pytest tests/cext -q -ra --import-mode=importlib -p no:cacheprovider --timeout 150 \
   -k "not torch and not gil" "$@"

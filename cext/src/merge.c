@@ -12,8 +12,6 @@
 #include "merge_thin.h"
 #include "parallel.h"
 
-#include <sched.h>
-
 enum {
   WIDEST = 262144, /* indices a window: its bits fill the L1 cache */
   WIDEST_WORDS = WIDEST / WORD,
@@ -95,9 +93,7 @@ static bool check_lists(struct job *job) {
   for (int64_t task; (task = take_task(&job->checks)) >= 0; atomic_fetch_add(&job->checked, 1))
     if (descends(job->lists, task * CHECK, min64(total, (task + 1) * CHECK)))
       job->disorder = 1;
-  for (int spins = 0; job->checked < job->checks.count; spins++) /* the others may not be running */
-    if (spins > 200)
-      sched_yield();
+  wait_until(&job->checked, job->checks.count);
   return job->disorder == 0;
 }
 

@@ -2,13 +2,10 @@
 
 #include "parallel.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 enum { HELPERS = MAX_THREADS - 1, SPINS = 200, YIELDS = 400 };
 
@@ -22,8 +19,9 @@ struct helper {
   _Atomic enum state state; /* changes under the lock, once the thread is there */
   void (*worker)(void *context);
   void *context;
-  unsigned rounding; /* the caller's */
-  bool started;      /* this, and what follows, is for the call that has claimed it */
+  fenv_t floats; /* how the caller rounds, and whether denormals count as zero there: each thread's own, but no result
+                    may depend on which thread works on what */
+  bool started;  /* this, and what follows, is for the call that has claimed it */
   atomic_flag claimed;
 #if defined(__linux__)
   cpu_set_t allowed;
@@ -79,24 +77,6 @@ static void place_new(struct helper *helper, pthread_attr_t *attributes) { (void
 static void place(struct helper *helper) { (void)helper; }
 #endif
 
-/* How floats are rounded, and whether denormals count as zero, is each thread's own: a result must not depend on which
- * thread works on what. */
-static unsigned rounding_now(void) {
-#if defined(__x86_64__)
-  return _mm_getcsr();
-#else
-  return 0;
-#endif
-}
-
-static void round_as(unsigned rounding) {
-#if defined(__x86_64__)
-  _mm_setcsr(rounding);
-#else
-  (void)rounding;
-#endif
-}
-
 static void *help(void *argument) {
   struct helper *helper = argument;
   pthread_mutex_lock(&helper->lock);
@@ -105,7 +85,7 @@ static void *help(void *argument) {
       pthread_cond_wait(&helper->changed, &helper->lock);
     helper->state = RUNNING;
     pthread_mutex_unlock(&helper->lock);
-    round_as(helper->rounding);
+    fesetenv(&helper->floats);
     helper->worker(helper->context);
     pthread_mutex_lock(&helper->lock);
     helper->state = IDLE;
@@ -139,7 +119,7 @@ static bool ask(struct helper *helper, void (*worker)(void *context), void *cont
   pthread_mutex_lock(&helper->lock);
   helper->worker = worker;
   helper->context = context;
-  helper->rounding = rounding_now();
+  fegetenv(&helper->floats);
   helper->state = ASKED;
   pthread_cond_signal(&helper->changed);
   pthread_mutex_unlock(&helper->lock);
@@ -181,11 +161,13 @@ void run_workers(void (*worker)(void *context), void *context, int threads) {
   }
 }
 
-void wait_turn(struct appender *appender, int64_t task) {
+void wait_until(const _Atomic int64_t *number, int64_t value) {
   /* Spin briefly, then give the core away: with more ranks than cores the other thread may not be running. */
-  for (int spins = 0; atomic_load_explicit(&appender->turn, memory_order_acquire) != task; spins++)
+  for (int spins = 0; atomic_load_explicit(number, memory_order_acquire) != value; spins++)
     if (spins > SPINS)
       sched_yield();
 }
+
+void wait_turn(struct appender *appender, int64_t task) { wait_until(&appender->turn, task); }
 
 int useful_threads(int64_t n, int64_t grain, int threads) { return (int)max64(1, min64(threads, n / grain)); }

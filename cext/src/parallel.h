@@ -20,6 +20,9 @@ static inline int64_t take_task(struct tasks *tasks) {
   return task < tasks->count ? task : -1;
 }
 
+/* Waits until other threads, which are at work on it, have brought the number to this value. */
+void wait_until(const _Atomic int64_t *number, int64_t value);
+
 /* Lets tasks append to one output in ascending order: each waits for the one before, takes its place, passes on. */
 struct appender {
   _Atomic int64_t turn;

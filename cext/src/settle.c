@@ -3,8 +3,6 @@
 #include "collect.h"
 #include "parallel.h"
 
-#include <sched.h>
-
 enum { ENTRIES = 1 << 19 }; /* that are worth another thread */
 
 struct job {
@@ -29,9 +27,7 @@ static void settle_worker(void *context) {
   for (int64_t p; (p = take_task(&job->checks)) >= 0; atomic_fetch_add(&job->checked, 1))
     if (!job->kernels->within(job->list->indices + p * job->part, length_of(job, p), job->n))
       job->outside = true;
-  for (int spins = 0; job->checked < job->checks.count; spins++) /* the others may not be running */
-    if (spins > 200)
-      sched_yield();
+  wait_until(&job->checked, job->checks.count);
   for (int64_t p; !job->outside && (p = take_task(&job->parts)) >= 0;) {
     int32_t *const indices = job->list->indices + p * job->part;
     float *const values = job->list->values + p * job->part;

@@ -1,7 +1,5 @@
 #include "walk.h"
 
-#include <sched.h>
-
 enum {
   CHECK = 32768,      /* entries a task of the check */
   SMALLEST = 1024,    /* entries a chunk: small ones share a short list evenly, */
@@ -78,9 +76,7 @@ static bool check_slowly(struct walk *walk) {
 bool check_list(struct walk *walk) {
   for (int64_t task; (task = take_task(&walk->checks)) >= 0; atomic_fetch_add(&walk->checked, 1))
     check_part(walk, task * CHECK, min64(walk->list.count, (task + 1) * CHECK));
-  for (int spins = 0; walk->checked < walk->checks.count; spins++) /* the others may not be running */
-    if (spins > 200)
-      sched_yield();
+  wait_until(&walk->checked, walk->checks.count);
   if (!walk->disorder)
     return walk->future == INT64_MAX;
   return take_task(&walk->chunks) == 0 && check_slowly(walk);

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -50,6 +52,29 @@ def bits(x: torch.Tensor) -> bytes:
     return (x + 0.0).numpy().tobytes()
 
 
+def sent_alike(
+    one: Compressor,
+    many: Compressor,
+    residuals: tuple[torch.Tensor, torch.Tensor],
+    gradient: torch.Tensor,
+    context: Context,
+    switch: Callable[[int], None],
+) -> SparsePayload:
+    """What `one` sends in one pass, and `many` pass by pass, with the same bits left behind; switch(n): one pass is for
+    vectors of n elements and more.
+    """
+    switch(1)
+    a = one.select_feedback(gradient, residuals[0], context)
+    switch(10**9)
+    b = many.select_feedback(gradient, residuals[1], context)
+    assert isinstance(a, SparsePayload)
+    assert isinstance(b, SparsePayload)
+    assert torch.equal(a.indices, b.indices)
+    assert a.values.numpy().tobytes() == b.values.numpy().tobytes()
+    assert bits(residuals[0]) == bits(residuals[1])
+    return a
+
+
 def assert_alike(one: dict[str, float], many: dict[str, float]) -> None:
     """Equal; an estimated threshold up to its last bits, since the sums of one pass and of many differ by rounding, and
     every stage rounds to float32 again.
@@ -63,25 +88,17 @@ def assert_alike(one: dict[str, float], many: dict[str, float]) -> None:
 @pytest.mark.parametrize("data", list(DATA))
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_payloads_as_pass_by_pass(name: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = 2 if data in ("laplace", "nan") else 1
+    threads, predict = 2 if data in ("laplace", "nan") else 1, partial(predict_from, monkeypatch)
     for density in (0.1, 0.001):
         one, many = make(name, threads=threads), make(name, threads=threads)
         r_one, r_many = torch.zeros(N), torch.zeros(N)
         for step in range(12):
             gradient, context = sample(data, step), Context("bucket", step, density)
             before = r_one.clone()
-            predict_from(monkeypatch, 1)
-            a = one.select_feedback(gradient, r_one, context)
-            predict_from(monkeypatch, 10**9)
-            b = many.select_feedback(gradient, r_many, context)
-            assert isinstance(a, SparsePayload)
-            assert isinstance(b, SparsePayload)
-            assert torch.equal(a.indices, b.indices)
-            assert a.values.numpy().tobytes() == b.values.numpy().tobytes()
-            assert bits(r_one) == bits(r_many)
+            sent = sent_alike(one, many, (r_one, r_many), gradient, context, predict)
             assert_alike(one.telemetry, many.telemetry)
             if bool((before + gradient).isfinite().all()):
-                assert bits(a.dense() + r_one) == bits(before + gradient)
+                assert bits(sent.dense() + r_one) == bits(before + gradient)
 
 
 def test_thresholdv16_goes_by_its_threshold_as_long_as_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +106,7 @@ def test_thresholdv16_goes_by_its_threshold_as_long_as_that_serves(monkeypatch: 
     sampled: list[int] = []
     honest = KernelPasses.sample
     monkeypatch.setattr(KernelPasses, "sample", lambda self, *given: sampled.append(step) or honest(self, *given))
+    predict = partial(predict_from, monkeypatch)
     scales = [1.0] * 30 + [100.0] * 3 + [1e-3] * 8 + [0.0, 1e-3, 1e4, 1.0, 1.0]
     for data in ("normal", "two scales"):
         one, many = make("thresholdv16", threads=2), make("thresholdv16")
@@ -96,15 +114,7 @@ def test_thresholdv16_goes_by_its_threshold_as_long_as_that_serves(monkeypatch: 
         sampled.clear()
         for step, scale in enumerate(scales):
             gradient, context = scale * sample(data, step), Context("bucket", step, 0.02)
-            predict_from(monkeypatch, 1)
-            a = one.select_feedback(gradient, r_one, context)
-            predict_from(monkeypatch, 10**9)
-            b = many.select_feedback(gradient, r_many, context)
-            assert isinstance(a, SparsePayload)
-            assert isinstance(b, SparsePayload)
-            assert torch.equal(a.indices, b.indices)
-            assert a.values.numpy().tobytes() == b.values.numpy().tobytes()
-            assert bits(r_one) == bits(r_many)
+            sent_alike(one, many, (r_one, r_many), gradient, context, predict)
             assert one.state_dict() == many.state_dict()
         assert 0 in sampled
         assert len([step for step in sampled if step < 30]) <= 4, sampled
@@ -114,21 +124,17 @@ def test_thresholdv16_goes_by_its_threshold_as_long_as_that_serves(monkeypatch: 
 def test_dgc_predicts_the_threshold_of_its_strided_sample(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large vectors are not strided through: what the strided sample would say is found among the candidates."""
     predict_from(monkeypatch, 1)
+
+    def sample_candidates(elements: int) -> None:
+        monkeypatch.setattr(dgc.DGC, "sampled_from", elements)
+
     for density in (0.03, 0.002):
         one, many = make("dgc", threads=2), make("dgc")
         r_one, r_many = torch.zeros(N), torch.zeros(N)
         for step in range(8):
             gradient, context = sample(data, step), Context("bucket", step, density)
-            monkeypatch.setattr(dgc.DGC, "sampled_from", 1)
-            a = one.select_feedback(gradient, r_one, context)
-            monkeypatch.setattr(dgc.DGC, "sampled_from", 10**9)
-            b = many.select_feedback(gradient, r_many, context)
-            assert isinstance(a, SparsePayload)
-            assert isinstance(b, SparsePayload)
-            assert torch.equal(a.indices, b.indices)
-            assert a.values.numpy().tobytes() == b.values.numpy().tobytes()
+            sent_alike(one, many, (r_one, r_many), gradient, context, sample_candidates)
             assert one.telemetry == many.telemetry
-            assert bits(r_one) == bits(r_many)
 
 
 def test_dgc_strides_through_a_large_vector_only_where_a_prediction_misses(monkeypatch: pytest.MonkeyPatch) -> None:

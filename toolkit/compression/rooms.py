@@ -70,6 +70,7 @@ class Rooms:
 
 
 def _in_lines(buffer: NDArray[Any], count: int) -> NDArray[Any]:
+    """`count` of its elements, from the start of a cache line on."""
     start = -buffer.ctypes.data % LINE // buffer.itemsize
     return buffer[start : start + count]
 
@@ -79,6 +80,4 @@ def standing_zeros(elements: int, kind: torch.dtype = torch.float32) -> torch.Te
     for huge pages, torch does not.
     """
     size = elements * kind.itemsize
-    room = np.zeros(size + LINE, np.uint8)
-    start = -room.ctypes.data % LINE
-    return torch.from_numpy(room[start : start + size]).view(kind)
+    return torch.from_numpy(_in_lines(np.zeros(size + LINE, np.uint8), size)).view(kind)

@@ -155,7 +155,9 @@ class ThresholdV16(_Controlled):
     def _candidates(
         self, passes: KernelPasses, gradient: torch.Tensor, residual: torch.Tensor, context: Context
     ) -> Selection:
-        """residual += gradient; then the blocks that the scan needs, by what a sample says, with their scores."""
+        """residual += gradient; then the blocks that the scan needs, with their scores: down to little below the
+        threshold as long as that serves, otherwise as far as a sample says, or all.
+        """
         wanted, blocks = self._wanted(context), self._count()
         low, room, predicted = -1.0, blocks, self.elements >= self.predict_from and 4 * wanted < blocks
         if predicted and self.wanted == wanted and 0 < self.seen < blocks / 2:
