@@ -17,13 +17,14 @@ from cext.reference_collect import collect_feedback as collect_feedback
 from cext.reference_collect import collect_stages as collect_stages
 from cext.reference_collect import collect_workspace as collect_workspace
 from cext.reference_collect import settle as settle
+from cext.reference_collect import settle_topk as settle_topk
 from cext.reference_draw import select_drawn as select_drawn
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
 from cext.reference_stages import predict_stages as predict_stages
 from cext.reference_stages import select_stages as select_stages
 from cext.reference_stages import stages_workspace as stages_workspace
-from cext.reference_sums import above, magnitude_key, write
+from cext.reference_sums import above, largest, write
 from cext.reference_sums import count_above as count_above
 from cext.reference_sums import moments as moments
 from cext.reference_sums import moments_feedback as moments_feedback
@@ -75,22 +76,12 @@ def topk_workspace(n: int, k: int) -> int:
     return 0
 
 
-def _largest(x: Vector, k: int) -> Vector:
-    """Places of all above the k-th largest key, and of its equals the first."""
-    keys = magnitude_key(x)
-    if not 0 < k < len(keys):
-        return np.arange(k)
-    border = np.partition(keys, len(keys) - k)[len(keys) - k]
-    above = np.flatnonzero(keys > border)
-    return np.sort(np.concatenate((above, np.flatnonzero(keys == border)[: k - len(above)])))
-
-
 def topk_select(x: Vector, k: int, indices: Vector, values: Vector, workspace: Vector, threads: int = 1) -> int:
     """Exactly the k largest |x| (0 <= k <= n) in the order of magnitude_key, ties by the lowest index.
 
     Indices ascend. Returns k.
     """
-    return write(x, _largest(x, k), indices[:k], values[:k])
+    return write(x, largest(x, k), indices[:k], values[:k])
 
 
 @either
@@ -110,7 +101,7 @@ def topk_select_feedback(
     nothing is selected.
     """
     residual += gradient
-    chosen = _largest(residual, k)
+    chosen = largest(residual, k)
     written = write(residual, chosen, indices[:k], values[:k])
     residual[chosen] = 0
     return written

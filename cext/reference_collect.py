@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cext.moments_type import (
     LARGEST_SQUARED,
@@ -20,7 +21,7 @@ from cext.moments_type import (
 )
 from cext.places import Vector, check_places
 from cext.reference_bf16 import either
-from cext.reference_sums import above, moments, tail_moments, write
+from cext.reference_sums import above, largest, moments, tail_moments, write
 
 
 def collect_workspace(n: int) -> int:
@@ -93,8 +94,31 @@ def settle(
     The residual is mended where the prediction was off: 0 where an entry stays, the value where one that was zeroed
     (|value| > zeroed_above) does not. So payload + residual is again the compensated gradient, exactly.
     """
+    return _keep(residual, indices, values, count, zeroed_above, above(values[:count], threshold))
+
+
+@either
+def settle_topk(
+    residual: Vector,
+    indices: Vector,
+    values: Vector,
+    count: int,
+    zeroed_above: float,
+    k: int,
+    threads: int = 1,
+    seed: int = 0,
+) -> int:
+    """As settle, but what stays are the k (0 to `count`) largest of the candidates, of ties those that come first."""
+    stays = np.zeros(count, bool)
+    stays[largest(values[:count], k)] = True
+    return _keep(residual, indices, values, count, zeroed_above, stays)
+
+
+def _keep(
+    residual: Vector, indices: Vector, values: Vector, count: int, zeroed_above: float, stays: NDArray[np.bool_]
+) -> int:
     check_places(indices[:count], len(residual))
-    stays, zeroed = above(values[:count], threshold), above(values[:count], zeroed_above)
+    zeroed = above(values[:count], zeroed_above)
     residual[indices[:count][stays]] = 0
     back = zeroed & ~stays
     residual[indices[:count][back]] = values[:count][back]

@@ -18,6 +18,16 @@ def magnitude_key(x: Vector) -> NDArray[np.int32]:
     return x.view(np.int32) & np.int32(0x7FFFFFFF)
 
 
+def largest(x: Vector, k: int) -> Vector:
+    """Places of all above the k-th largest key, and of its equals the first."""
+    keys = magnitude_key(x)
+    if not 0 < k < len(keys):
+        return np.arange(k)
+    border = np.partition(keys, len(keys) - k)[len(keys) - k]
+    above = np.flatnonzero(keys > border)
+    return np.sort(np.concatenate((above, np.flatnonzero(keys == border)[: k - len(above)])))
+
+
 def above(x: Vector, threshold: float) -> Vector:
     if math.isnan(threshold):
         raise ValueError("threshold = nan: any number is allowed")

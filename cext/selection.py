@@ -137,6 +137,21 @@ def settle(
     return kept
 
 
+def settle_topk(
+    residual: Vector,
+    indices: Vector,
+    values: Vector,
+    count: int,
+    zeroed_above: float,
+    k: int,
+    threads: int = 1,
+    seed: int = 0,
+) -> int:
+    """Keeps the k entries with the largest |value|, in place, and mends the residual; returns k."""
+    kept: int = _kernels.settle_topk(residual, indices, values, count, zeroed_above, k, threads, seed)
+    return kept
+
+
 def select_blocks(
     gradient: Vector | None, x: Vector, low: float, blocks: Vector, scores: Vector, threads: int = 1
 ) -> int:

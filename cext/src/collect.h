@@ -67,4 +67,8 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *sel
 int64_t settle(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
                int32_t key, int32_t zero_key, int threads);
 
+/* The same for the k largest, 0 <= k <= count, of keys that tie those that come first. */
+int64_t settle_topk(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
+                    int64_t k, int32_t zero_key, int threads);
+
 #endif

@@ -20,7 +20,7 @@ bool kernels_supported(const struct kernels *kernels) {
            __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2");
   if (kernels == &kernels_avx2)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("f16c");
 #endif
   return kernels == &kernels_serial;
 }

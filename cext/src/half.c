@@ -1,8 +1,17 @@
 #include "half.h"
 #include "isa_each.h"
 #include "parallel.h"
+#include "stream.h"
 
-enum { CHUNK = 4 * TILE };
+#if defined(__x86_64__)
+#include "half_avx2.h"
+#endif
+
+enum {
+  CHUNK = 4 * TILE,
+  PIECE = 4096,       /* elements rounded into the cache before they are written past it, */
+  FAR = 2 * STREAMED, /* and from how many on they are */
+};
 
 struct job {
   const float *gradient;
@@ -47,39 +56,60 @@ static inline struct rounded bf16_of(uint32_t magnitude) {
   return (struct rounded){pick(below(magnitude, KEY_INFINITY), normal >> 16, other), normal};
 }
 
-#define ROUND(of)                                                                                                      \
-  for (int64_t i = 0; i < n; i++) {                                                                                    \
-    const float sum = gradient ? x[i] + gradient[i] : x[i];                                                            \
-    const uint32_t bits = bits_of(sum), magnitude = bits & KEY_MASK;                                                   \
-    const uint32_t sign = bits & UINT32_C(0x80000000) & ~below(KEY_INFINITY, magnitude); /* a NaN's is anybody's */    \
-    const struct rounded r = of(magnitude);                                                                            \
-    out[i] = (uint16_t)(r.bits | sign >> 16);                                                                          \
-    if (gradient)                                                                                                      \
-      x[i] = float_of(bits_of(sum - float_of(r.magnitude | sign)) & below(magnitude, KEY_INFINITY));                   \
+static inline __attribute__((always_inline)) void round_each(const float *restrict gradient, float *restrict x,
+                                                             int64_t n, uint16_t *restrict out, const enum half kind) {
+  for (int64_t i = 0; i < n; i++) {
+    const float sum = gradient ? x[i] + gradient[i] : x[i];
+    const uint32_t bits = bits_of(sum), magnitude = bits & KEY_MASK;
+    const uint32_t sign = bits & UINT32_C(0x80000000) & ~below(KEY_INFINITY, magnitude); /* a NaN's is anybody's */
+    const struct rounded r = kind == HALF_FP16 ? fp16_of(magnitude) : bf16_of(magnitude);
+    out[i] = (uint16_t)(r.bits | sign >> 16);
+    if (gradient)
+      x[i] = float_of(bits_of(sum - float_of(r.magnitude | sign)) & below(magnitude, KEY_INFINITY));
   }
+}
 
-/* Apart with a gradient and without: no condition is left in the loops. */
-#define DEFINE_FORMAT(name, isa, target)                                                                               \
-  target static void name##_##isa(const float *restrict gradient, float *restrict x, int64_t n,                        \
-                                  uint16_t *restrict out) {                                                            \
-    if (gradient)                                                                                                      \
-      ROUND(name##_of)                                                                                                 \
-    else                                                                                                               \
-      ROUND(name##_of)                                                                                                 \
+/* Apart for each format, with a gradient and without: no condition is left in the loops. */
+static void round_plainly(const float *gradient, float *x, int64_t n, uint16_t *out, enum half kind) {
+  if (kind == HALF_FP16)
+    gradient ? round_each(gradient, x, n, out, HALF_FP16) : round_each(NULL, x, n, out, HALF_FP16);
+  else
+    gradient ? round_each(gradient, x, n, out, HALF_BF16) : round_each(NULL, x, n, out, HALF_BF16);
+}
+
+static void round_piece(const float *gradient, float *x, int64_t n, uint16_t *out, enum half kind) {
+  int64_t i = 0;
+#if defined(__x86_64__)
+  while (active_kernels() != &kernels_serial && i + EACH <= n) {
+    i += round_by_hand(gradient ? gradient + i : NULL, x + i, n - i, out + i, kind);
+    const int64_t odd = min64(EACH, n - i); /* not all of them are finite, or they are the last */
+    round_plainly(gradient ? gradient + i : NULL, x + i, odd, out + i, kind);
+    i += odd;
   }
-#define DEFINE(isa, target) DEFINE_FORMAT(fp16, isa, target) DEFINE_FORMAT(bf16, isa, target)
-FOR_EACH_ISA(DEFINE)
+#endif
+  round_plainly(gradient ? gradient + i : NULL, x + i, n - i, out + i, kind);
+}
+
+static void round_past_the_caches(const float *gradient, float *x, int64_t n, uint16_t *out, enum half kind) {
+  uint16_t piece[PIECE] __attribute__((aligned(LINE)));
+  for (int64_t at = 0; at < n; at += PIECE) {
+    const int64_t length = min64(PIECE, n - at);
+    round_piece(gradient ? gradient + at : NULL, x + at, length, piece, kind);
+    stream_copy(out + at, piece, length * (int64_t)sizeof *piece);
+  }
+}
 
 static void round_worker(void *context) {
   struct job *job = context;
   for (int64_t c; (c = take_task(&job->chunks)) >= 0;) {
     const int64_t at = c * CHUNK, n = min64(CHUNK, job->n - at);
     const float *const gradient = job->gradient ? job->gradient + at : NULL;
-    if (job->kind == HALF_FP16)
-      ACTIVE_ISA(fp16)(gradient, job->x + at, n, job->out + at);
+    if (job->n < FAR)
+      round_piece(gradient, job->x + at, n, job->out + at, job->kind);
     else
-      ACTIVE_ISA(bf16)(gradient, job->x + at, n, job->out + at);
+      round_past_the_caches(gradient, job->x + at, n, job->out + at, job->kind);
   }
+  stream_done();
 }
 
 void round_half(const float *gradient, float *x, int64_t n, enum half kind, uint16_t *out, int threads) {

@@ -18,6 +18,7 @@ enum {
   EVERY = 64,
   HALVED = 32768, /* elements of a vector up to which halving is quicker than histograms */
   LEFT = 64,      /* elements that are done one by one */
+  TIE_PIECE = 4096,
 };
 
 static const int level_shift[LEVELS] = {20, 10, 0};
@@ -175,6 +176,22 @@ struct border find_border(const float *gradient, float *x, int64_t n, int64_t k,
   }
   border.key = job.prefix;
   return border;
+}
+
+int64_t position_after(const float *x, int64_t n, int32_t key, int64_t *due) {
+  const struct kernels *kernels = active_kernels();
+  for (int64_t at = 0; at < n; at += TIE_PIECE) {
+    int64_t end = min64(n, at + TIE_PIECE);
+    int64_t ties = kernels->count_above(x + at, end - at, key - 1) - kernels->count_above(x + at, end - at, key);
+    if (ties < *due) {
+      *due -= ties;
+      continue;
+    }
+    for (int64_t i = at; (i = kernels->find_key(x, i, end, key)) < end; i++)
+      if (--*due == 0)
+        return i + 1;
+  }
+  return n;
 }
 
 struct counting {

@@ -26,4 +26,8 @@ struct border find_border(const float *gradient, float *x, int64_t n, int64_t k,
 /* The same for an array of keys, none negative, 1 <= k <= n; `scratch` has room for n keys and a register. */
 struct border find_border_of_keys(const int32_t *keys, int64_t n, int64_t k, int32_t *scratch);
 
+/* The position just behind the last of the *due first elements with this key; *due counts down to what is left. Pieces
+ * that hold fewer ties than are due are only counted. */
+int64_t position_after(const float *x, int64_t n, int32_t key, int64_t *due);
+
 #endif

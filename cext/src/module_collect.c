@@ -263,25 +263,27 @@ METHOD(collect_stages) {
   return finish(&call, NULL);
 }
 
-/* residual, indices, values, count, zeroed_above, threshold, threads, seed */
-METHOD(settle) {
-  OPEN(settle, 8);
+/* residual, indices, values, count, zeroed_above, k or threshold, threads, seed */
+static PyObject *settle_on(struct call call, PyObject *const *args, bool largest) {
   float *residual;
   struct bf16 bf16;
-  int64_t n, entries, kept, bad = -1;
-  int32_t key, zero_key;
+  int64_t n, entries, kept, k = 0, bad = -1;
+  int32_t key = 0, zero_key;
   int threads;
   struct payload list;
   if (!take_either(&call, args[0], "residual", true, &residual, &bf16, &n) ||
       !take_entries(&call, args[1], args[2], true, &list.indices, &list.values, &list.capacity) ||
       !take_int(call.function, args[3], "count", 0, list.capacity, &entries) ||
       !take_key(call.function, args[4], "zeroed_above", &zero_key) ||
-      !take_key(call.function, args[5], "threshold", &key) || !take_threads(call.function, args[6], &threads) ||
-      !take_seed(call.function, args[7], &bf16))
+      !(largest ? take_int(call.function, args[5], "k", 0, entries, &k)
+                : take_key(call.function, args[5], "threshold", &key)) ||
+      !take_threads(call.function, args[6], &threads) || !take_seed(call.function, args[7], &bf16))
     return finish(&call, NULL);
   const struct entries places = {list.indices, NULL, entries};
+  const struct bf16 *const stored = bf16.values ? &bf16 : NULL;
   Py_BEGIN_ALLOW_THREADS;
-  kept = settle(&list, entries, residual, bf16.values ? &bf16 : NULL, n, key, zero_key, threads);
+  kept = largest ? settle_topk(&list, entries, residual, stored, n, k, zero_key, threads)
+                 : settle(&list, entries, residual, stored, n, key, zero_key, threads);
   if (kept < 0)
     bad = find_bad_index(&places, n, NULL);
   Py_END_ALLOW_THREADS;
@@ -290,6 +292,16 @@ METHOD(settle) {
   PyErr_Format(PyExc_ValueError, "%s: indices[%lld] = %d: allowed are 0 to %lld", call.function, (long long)bad,
                (int)list.indices[bad], (long long)n - 1);
   return finish(&call, NULL);
+}
+
+METHOD(settle) {
+  OPEN(settle, 8);
+  return settle_on(call, args, false);
+}
+
+METHOD(settle_topk) {
+  OPEN(settle_topk, 8);
+  return settle_on(call, args, true);
 }
 
 /* gradient or None, x, low, blocks, scores, threads */
@@ -347,6 +359,7 @@ METHOD(take_blocks) {
 #define ENTRY(name) {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, NULL}
 
 PyMethodDef collect_methods[] = {
-    ENTRY(sample),      ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),         ENTRY(select_blocks),
-    ENTRY(take_blocks), ENTRY(sample_strided),    ENTRY(collect_stages),   {NULL, NULL, 0, NULL},
+    ENTRY(sample),         ENTRY(collect_workspace), ENTRY(collect_feedback), ENTRY(settle),
+    ENTRY(settle_topk),    ENTRY(select_blocks),     ENTRY(take_blocks),      ENTRY(sample_strided),
+    ENTRY(collect_stages), {NULL, NULL, 0, NULL},
 };

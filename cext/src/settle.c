@@ -1,6 +1,8 @@
-/* Settling on a threshold among collected entries, in place: every thread checks and packs parts of the list where they
- * lie, then the parts are moved together. Most entries stay, as a rule, and so they move by little. */
+/* Settling on a threshold among collected entries, or on the largest of them, in place: every thread checks and packs
+ * parts of the list where they lie, then the parts are moved together. Most entries stay, as a rule, and so they move
+ * by little. */
 #include "collect.h"
+#include "histogram.h"
 #include "parallel.h"
 
 enum { ENTRIES = 1 << 19 }; /* that are worth another thread */
@@ -11,7 +13,8 @@ struct job {
   float *residual;
   const struct bf16 *bf16;
   int64_t n, count, part;
-  int32_t key, zero_key;
+  int32_t key, key_after, zero_key; /* entries stay above key, and above key_after */
+  int64_t cut;                      /* from this one on */
   struct tasks checks, parts;
   _Atomic int64_t checked;
   _Atomic bool outside;
@@ -22,36 +25,42 @@ static int64_t length_of(const struct job *job, int64_t part) {
   return min64(job->part, job->count - part * job->part);
 }
 
+/* Packs entries [at, end), all before the cut or behind it, to those of a part that stay already. */
+static void settle_piece(const struct job *job, int64_t at, int64_t end, int32_t key, struct packing *stay) {
+  const int32_t *const indices = job->list->indices + at;
+  const float *const values = job->list->values + at;
+  stay->key = key;
+  if (job->bf16)
+    bf16_mend(job->bf16, indices, values, end - at, key, job->zero_key);
+  job->kernels->pack_entries(indices, values, end - at, job->residual, stay);
+}
+
+static int64_t settle_part(const struct job *job, int64_t at, int64_t end) {
+  const int64_t cut = max64(at, min64(end, job->cut));
+  struct packing stay = {.zero_key = job->zero_key,
+                         .indices = job->list->indices + at,
+                         .values = job->list->values + at,
+                         .room = end - at};
+  settle_piece(job, at, cut, job->key, &stay);
+  settle_piece(job, cut, end, job->key_after, &stay);
+  return stay.packed;
+}
+
 static void settle_worker(void *context) {
   struct job *job = context;
   for (int64_t p; (p = take_task(&job->checks)) >= 0; atomic_fetch_add(&job->checked, 1))
     if (!job->kernels->within(job->list->indices + p * job->part, length_of(job, p), job->n))
       job->outside = true;
   wait_until(&job->checked, job->checks.count);
-  for (int64_t p; !job->outside && (p = take_task(&job->parts)) >= 0;) {
-    int32_t *const indices = job->list->indices + p * job->part;
-    float *const values = job->list->values + p * job->part;
-    struct packing in_place = {
-        .key = job->key, .zero_key = job->zero_key, .indices = indices, .values = values, .room = length_of(job, p)};
-    if (job->bf16)
-      bf16_mend(job->bf16, indices, values, in_place.room, job->key, job->zero_key);
-    job->kernels->pack_entries(indices, values, in_place.room, job->residual, &in_place);
-    job->kept[p] = in_place.packed;
-  }
+  for (int64_t p; !job->outside && (p = take_task(&job->parts)) >= 0;)
+    job->kept[p] = settle_part(job, p * job->part, p * job->part + length_of(job, p));
 }
 
-int64_t settle(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
-               int32_t key, int32_t zero_key, int threads) {
+static int64_t settle_from(struct job job, int threads) {
+  const struct payload *const entries = job.list;
+  const int64_t count = job.count;
   const int parts = useful_threads(count, ENTRIES, threads);
-  struct job job = {.kernels = active_kernels(),
-                    .list = entries,
-                    .residual = residual,
-                    .bf16 = bf16,
-                    .n = n,
-                    .count = count,
-                    .part = (count + parts - 1) / parts,
-                    .key = key,
-                    .zero_key = zero_key};
+  job.part = (count + parts - 1) / parts;
   job.checks.count = job.parts.count = count ? (count + job.part - 1) / job.part : 0;
   run_workers(settle_worker, &job, parts);
   if (job.outside)
@@ -62,4 +71,38 @@ int64_t settle(const struct payload *entries, int64_t count, float *residual, co
     memmove(entries->values + kept, entries->values + p * job.part, (size_t)job.kept[p] * sizeof(float));
   }
   return kept;
+}
+
+int64_t settle(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
+               int32_t key, int32_t zero_key, int threads) {
+  const struct job job = {.kernels = active_kernels(),
+                          .list = entries,
+                          .residual = residual,
+                          .bf16 = bf16,
+                          .n = n,
+                          .count = count,
+                          .key = key,
+                          .zero_key = zero_key,
+                          .cut = count};
+  return settle_from(job, threads);
+}
+
+int64_t settle_topk(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
+                    int64_t k, int32_t zero_key, int threads) {
+  struct bins bins;
+  if (k == 0)
+    return settle(entries, count, residual, bf16, n, INT32_MAX, zero_key, threads);
+  struct border border = find_border(NULL, entries->values, count, k, &bins, threads);
+  const struct job job = {
+      .kernels = active_kernels(),
+      .list = entries,
+      .residual = residual,
+      .bf16 = bf16,
+      .n = n,
+      .count = count,
+      .key = border.key - 1,
+      .key_after = border.key,
+      .zero_key = zero_key,
+      .cut = border.due == border.ties ? count : position_after(entries->values, count, border.key, &border.due)};
+  return settle_from(job, threads);
 }

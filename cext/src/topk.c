@@ -14,8 +14,7 @@
 enum {
   ALIGNMENT = 64,
   SMALL = 16384, /* elements below which counting is quicker than predicting */
-  TIE_PIECE = 4096,
-  SPILL = 128, /* elements an entry of room for candidates, at least: where few are wanted a sample says little */
+  SPILL = 128,   /* elements an entry of room for candidates, at least: where few are wanted a sample says little */
 };
 
 /* Where the parts of the workspace begin. */
@@ -55,24 +54,6 @@ static struct workspace lay_out(void *memory, int64_t n, int64_t k) {
 }
 
 int64_t topk_workspace_bytes(int64_t n, int64_t k) { return lay_out(NULL, n, k).bytes; }
-
-/* The position just behind the last of the `due` first elements whose key is the border's; *due counts down. Pieces
- * that hold fewer ties than are due are only counted. */
-static int64_t position_after(const float *x, int64_t n, int32_t key, int64_t *due) {
-  const struct kernels *kernels = active_kernels();
-  for (int64_t at = 0; at < n; at += TIE_PIECE) {
-    int64_t end = min64(n, at + TIE_PIECE);
-    int64_t ties = kernels->count_above(x + at, end - at, key - 1) - kernels->count_above(x + at, end - at, key);
-    if (ties < *due) {
-      *due -= ties;
-      continue;
-    }
-    for (int64_t i = at; (i = kernels->find_key(x, i, end, key)) < end; i++)
-      if (--*due == 0)
-        return i + 1;
-  }
-  return n;
-}
 
 static int64_t find_cut(const struct selection *s, const struct border *border) {
   int64_t due = border->due;

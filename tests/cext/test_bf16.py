@@ -145,6 +145,23 @@ def test_collecting_and_settling_equal_reference(level, n, settled, make, room, 
                 np.testing.assert_allclose(sums, right, rtol=3 * 2.0**-24, atol=3 * 2.0**-24 * max(1, n))
 
 
+@pytest.mark.parametrize("n", [65, 5000, 300_001])
+def test_settling_on_the_largest_equals_reference(level, n, make, room, same):
+    for kind in ("normal", "ties", "mostly_zeros", "nan"):
+        gradient, before, k = make(n, kind, seed=1), stored(make, n, kind), n // 20
+        outcomes = []
+        for module, threads in ((reference, 1), (cext, 1), (cext, 2)):
+            residual, payload, between = before.copy(), room(n), np.empty(n, np.float32)
+            arrays = (*payload, BRACKETS, between, np.empty(module.collect_workspace(n), np.uint8))
+            seen = module.collect_feedback(gradient, residual, 0.5, 1.9, *arrays, 0, threads, seed=SEED)
+            assert module.settle_topk(residual, *payload, seen.candidates, 1.9, k, threads, seed=SEED) == k
+            outcomes.append((residual, payload[0][:k], payload[1][:k]))
+        for got in outcomes[1:]:
+            assert np.array_equal(got[0], outcomes[0][0])
+            assert np.array_equal(got[1], outcomes[0][1])
+            assert same(got[2], outcomes[0][2])
+
+
 @pytest.mark.parametrize("added", [True, False])
 def test_samples_equal_reference(level, added, make, same):
     n = 50_001

@@ -158,6 +158,46 @@ def test_a_long_list_is_settled_in_parts(level, threads, threshold, make, same):
     assert same(residual, wanted_residual)
 
 
+def settled_on_largest(module, x, low, zeroed_above, k, threads=1):
+    """The k largest of what lies above `low` in x, whose residual is zero above `zeroed_above`; and the residual."""
+    with np.errstate(invalid="ignore"):
+        indices = np.flatnonzero(~(np.abs(x) <= low)).astype(np.int32)
+        residual = np.where(np.abs(x) <= zeroed_above, x, np.float32(0))
+    values, k = x[indices], min(k, len(indices))
+    assert module.settle_topk(residual, indices, values, len(indices), zeroed_above, k, threads) == k
+    return indices[:k], values[:k], residual
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "mostly_zeros", "denormals", "nan", "infinite", "equal"])
+def test_settling_on_the_largest_equals_reference(level, kind, make, same):
+    for n in (0, 1, 40, 1000, 70_001):
+        x = make(n, kind)
+        for k in {0, 1, n // 50, n // 3, n}:
+            for low, zeroed_above in ((-1.0, 0.0), (-1.0, math.inf), (0.1, 0.7), (0.4, 0.4)):
+                got, wanted = (settled_on_largest(module, x, low, zeroed_above, k) for module in (cext, reference))
+                assert all(same(ours, theirs) for ours, theirs in zip(got, wanted, strict=True)), (n, k, low)
+                back = got[2].copy()
+                back[got[0]] = got[1]
+                assert same(back, x)
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "equal"])
+def test_the_largest_of_a_long_list(level, kind, make, same):
+    """Enough for three threads; of many that tie, those in the first parts stay."""
+    x = make(2_000_003, kind)
+    for k in (1, 300_000, 1_200_000):
+        wanted = settled_on_largest(reference, x, 0.15, 0.5, k)
+        for threads in (1, 2, 3):
+            got = settled_on_largest(cext, x, 0.15, 0.5, k, threads)
+            assert all(same(ours, theirs) for ours, theirs in zip(got, wanted, strict=True)), (k, threads)
+
+
+def test_more_than_there_are_is_refused(make):
+    residual, indices, values = make(10), np.arange(10, dtype=np.int32), make(10)
+    with pytest.raises(ValueError, match="settle_topk: k = 6: allowed are 0 to 5"):
+        cext.settle_topk(residual, indices, values, 5, 0.0, 6)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("wrong", [-1, 1_500_000])
 def test_a_wrong_index_anywhere_changes_nothing(threads, wrong, make, same):
@@ -168,6 +208,8 @@ def test_a_wrong_index_anywhere_changes_nothing(threads, wrong, make, same):
     before = residual.copy(), indices.copy(), values.copy()
     with pytest.raises(ValueError, match=rf"indices\[1400000\] = {wrong}"):
         cext.settle(residual, indices, values, len(indices), 0.5, 1.0, threads)
+    with pytest.raises(ValueError, match=rf"indices\[1400000\] = {wrong}"):
+        cext.settle_topk(residual, indices, values, len(indices), 0.5, 700_000, threads)
     assert all(same(now, then) for now, then in zip((residual, indices, values), before, strict=True))
 
 

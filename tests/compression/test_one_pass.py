@@ -32,7 +32,17 @@ DATA = {
     "nan": lambda rng: np.where(np.arange(N) == 777, np.nan, rng.standard_normal(N)),
     "infinite": lambda rng: np.where(np.arange(N) == 777, -np.inf, rng.standard_normal(N)),
 }
-NAMES = ("sidco-e", "sidco-p", "sidco-gp", "dgc", "redsync", "redsync-trimmed", "gaussiank", "thresholdv16")
+NAMES = (
+    "sidco-e",
+    "sidco-p",
+    "sidco-gp",
+    "dgc",
+    "redsync",
+    "redsync-trimmed",
+    "gaussiank",
+    "threshold-v",
+    "thresholdv16",
+)
 
 
 def sample(data: str, seed: int) -> torch.Tensor:
@@ -118,6 +128,33 @@ def test_thresholdv16_goes_by_its_threshold_as_long_as_that_serves(monkeypatch: 
             assert one.state_dict() == many.state_dict()
         assert 0 in sampled
         assert len([step for step in sampled if step < 30]) <= 4, sampled
+
+
+@pytest.mark.parametrize("density", [0.02, 0.2])
+def test_threshold_v_takes_candidates_near_its_threshold(density: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pass by pass only where it must; where gradients jump or tails are heavy, the same payloads and state."""
+    predict, passed = partial(predict_from, monkeypatch), list[int]()
+    honest = KernelPasses.topk
+
+    def topk(self: KernelPasses, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if x.data_ptr() == residuals[0].data_ptr():
+            passed.append(step)
+        return honest(self, x, k)
+
+    monkeypatch.setattr(KernelPasses, "topk", topk)
+    scales = [1.0] * 40 + [100.0] * 3 + [1e-3] * 8 + [0.0, 1e-3, 1e4, 1.0, 1.0, math.nan, 1.0, 1.0]
+    for data in ("normal", "two scales", "student"):
+        one, many = make("threshold-v", threads=2), make("threshold-v")
+        residuals = torch.zeros(N), torch.zeros(N)
+        passed.clear()
+        for step, scale in enumerate(scales):
+            gradient, context = scale * sample(data, step), Context("bucket", step, density)
+            sent_alike(one, many, residuals, gradient, context, predict)
+            assert one.state_dict() == many.state_dict()
+            if step == 57:
+                residuals[0].zero_(), residuals[1].zero_()
+        assert 0 in passed
+        assert len([step for step in passed if 1 <= step < 40]) <= 4, (data, passed)
 
 
 @pytest.mark.parametrize("data", list(DATA))

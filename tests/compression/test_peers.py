@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolkit.compression import Compressor, Context, SparsePayload, create
+from toolkit.compression import Compressor, Context, SparsePayload, create, thresholdv
 from toolkit.compression.passes import KernelPasses
 from toolkit.compression.passes_torch import TorchPasses
 from toolkit.compression.tail import Tail, nth_largest, strided_sample
@@ -182,6 +182,20 @@ def test_thresholdv16_sends_the_best_whole_blocks(n: int, density: float, seed: 
     scores = torch.stack([x[b * BLOCK : (b + 1) * BLOCK].abs().sum() for b in range(-(-n // BLOCK))])
     others = scores[[b for b in range(len(scores)) if b not in set(chosen.tolist())]]
     assert others.numel() == 0 or float(scores[chosen].min()) >= float(others.max()) - 1e-5
+
+
+@given(
+    numbers=st.lists(st.integers(0, 30), min_size=1, max_size=20, unique=True), first=st.integers(0), k=st.integers(0)
+)
+def test_what_a_rotated_scan_leaves_out(numbers: list[int], first: int, k: int) -> None:
+    places = torch.tensor(sorted(numbers), dtype=torch.int32)
+    first, k = first % (len(numbers) + 1), 1 + k % len(numbers)
+    left_out = torch.zeros(31, dtype=torch.bool)
+    for part in thresholdv._others(places, first, k):
+        left_out[part] = True
+    in_turn = [sorted(numbers)[number % len(numbers)] for number in range(first, first + k)]
+    assert thresholdv._rotated(places, first, k).tolist() == sorted(in_turn)
+    assert [number for number in sorted(numbers) if not left_out[number]] == sorted(in_turn)
 
 
 @pytest.mark.parametrize("name", ["threshold-v", "thresholdv16"])

@@ -81,6 +81,7 @@ class Passes(Protocol):
     def settle(
         self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float
     ) -> Selection: ...
+    def settle_topk(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, k: int) -> Selection: ...
 
 
 class KernelPasses:
@@ -290,10 +291,18 @@ class KernelPasses:
 
     def settle(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, threshold: float) -> Selection:
         """Of the candidates those above `threshold`, in place; the residual is mended where the prediction was off."""
+        return self._settled(self.kernels.settle, residual, candidates, zeroed_above, threshold)
+
+    def settle_topk(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, k: int) -> Selection:
+        """The same for the k largest of the candidates, ties by the lowest index."""
+        return self._settled(self.kernels.settle_topk, residual, candidates, zeroed_above, k)
+
+    def _settled(
+        self, settle: Any, residual: torch.Tensor, candidates: Selection, zeroed_above: float, bound: float
+    ) -> Selection:
         indices, values = candidates[0].numpy(), candidates[1].numpy()
-        kept = self.kernels.settle(
-            _stored(residual), indices, values, len(indices), zeroed_above, threshold, self.threads, self.seed
-        )
+        given = _stored(residual), indices, values, len(indices), zeroed_above, bound, self.threads, self.seed
+        kept = settle(*given)
         return candidates[0][:kept], candidates[1][:kept]
 
     def _work(self, elements: int, k: int) -> NDArray[np.uint8]:

@@ -91,6 +91,11 @@ class TorchPasses:
         places, values = self.above(candidates[1], threshold)
         return self._remove(residual, (candidates[0][places.long()], values))
 
+    def settle_topk(self, residual: torch.Tensor, candidates: Selection, zeroed_above: float, k: int) -> Selection:
+        """The same for the k largest of the candidates, ties by the lowest index."""
+        places, values = self.topk(candidates[1], k)
+        return self._remove(residual, (candidates[0][places.long()], values))
+
     def _remove(self, residual: torch.Tensor, selection: Selection) -> Selection:
         self.zero_at(residual, selection[0])
         return selection

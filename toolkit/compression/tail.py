@@ -122,28 +122,30 @@ class Tail:
         return taken
 
     def take_largest(self, k: int, threshold: float) -> Selection:
-        """The k largest of those above `threshold`, of which there must be as many; ties by the lowest index."""
-        threshold = _single(threshold)
-        self._gather(threshold)
-        indices, values = self._above(threshold)
-        places, chosen = self.passes.topk(values, k)
-        return self._remove((entries_at(indices, places), chosen))
+        """The k largest of those above `threshold`, of which there must be as many; ties by the lowest index. The last
+        question to this tail.
+        """
+        self._gather(_single(threshold))
+        if not self.removing:
+            places, chosen = self.passes.topk(self.candidates[1], k)
+            return entries_at(self.candidates[0], places), chosen
+        self.candidates = self.passes.settle_topk(self._vector, self.candidates, self._zeroed_above, k)
+        self._zeroed_above = math.inf
+        return self.candidates
 
     def take_topk(self, k: int) -> Selection:
         """The k largest of all, zeros included; ties by the lowest index."""
-        return self._remove(self.passes.topk(self.vector, k))
+        taken = self.passes.topk(self.vector, k)
+        if self.removing:
+            self._put_back()
+            self.passes.zero_at(self._vector, taken[0])
+        return taken
 
     def _above(self, threshold: float) -> Selection:
         if threshold == self.floor:
             return self.candidates
         places, values = self.passes.above(self.candidates[1], threshold)
         return entries_at(self.candidates[0], places), values
-
-    def _remove(self, taken: Selection) -> Selection:
-        if self.removing:
-            self._put_back()
-            self.passes.zero_at(self._vector, taken[0])
-        return taken
 
 
 def _single(threshold: float) -> float:

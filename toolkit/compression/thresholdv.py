@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from toolkit.compression.base import Context, SparsePayload, wanted_count
-from toolkit.compression.passes import KernelPasses, Passes, Selection, entries_at
-from toolkit.compression.predict import GRAINS
+from toolkit.compression.passes import Collection, KernelPasses, Passes, Prediction, Selection, entries_at
+from toolkit.compression.predict import GRAINS, LARGEST_SHARE, with_room
 from toolkit.compression.sparse import SparseCompressor
 from toolkit.compression.tail import nth_largest, smallest
 from toolkit.experiment import CompressionSection
@@ -29,6 +29,7 @@ DOWN, STEP = 0.99, 0.01
 MUCH = 1.25
 BLOCK = 16
 MARGIN = 1 / 16  # below the threshold, within which the best of the others are looked for: a few steps' width
+SPARSELY = 16  # of what was sent one in so many is looked at for the lowest
 GOLDEN = 0.6180339887498949  # starts of consecutive scans lie far apart and cover the vector evenly
 
 
@@ -42,44 +43,45 @@ class _Controlled(SparseCompressor):
         self.wanted = 0
         self.calls = 0
 
-    def _start(self, length: int) -> int:
-        return int(self.calls * GOLDEN % 1.0 * length)
+    def _below(self) -> float:
+        """What reaches the threshold lies above this, in float32."""
+        return float(np.nextafter(np.float32(self.threshold), np.float32(-1.0)))
 
-    def _scan(
-        self, passes: Passes, scores: torch.Tensor, k: int, length: int, places: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Which k of the scores (m,), all finite: their places, int32 ascending; moves the threshold.
+    def _reached(self, passes: Passes, scores: torch.Tensor, k: int) -> torch.Tensor | None:
+        """Which of the scores (m,), all finite, reach the threshold, int32 ascending; None where the k best are to be
+        sent instead, since these are too few, or far too many. Moves the threshold.
 
-        places: where in a vector of `length` scores these lie, int32 ascending, if they are not all of it; among them
-        are the k largest, and all above the threshold, or more than MUCH·k of these.
+        The scores are all of a vector's, or k of them at least, among them the k best and all that reach the threshold.
         """
-        count, chosen = 0, None
-        if self.wanted == k:
-            threshold = np.float32(self.threshold)
-            above = passes.above(scores, float(np.nextafter(threshold, np.float32(-1.0))))[0]  # at least the threshold
-            count = above.numel()
-            if k <= count <= MUCH * k:
-                where = above if places is None else entries_at(places, above)
-                chosen = _rotated(where, _first_from(where, self._start(length)), k)
-                self.threshold += self.rise
-            elif count < k:
-                self.threshold *= DOWN
-        if chosen is None:
-            numbers, best = passes.topk(scores, k)  # all above the threshold, and the best of the others
-            chosen = numbers if places is None else entries_at(places, numbers)
-            if self.wanted != k or count > k:
-                self._set_up(passes, k, smallest(best), scores)
         self.calls += 1
-        return chosen
+        if self.wanted != k:
+            return None
+        below = self._below()
+        count = passes.count_above(scores, below)
+        if count > MUCH * k:
+            self.wanted = 0
+        elif count < k:
+            self.threshold *= DOWN
+        else:
+            self.threshold += self.rise
+            return passes.above(scores, below)[0]
+        return None
 
-    def _set_up(self, passes: Passes, k: int, threshold: float, scores: torch.Tensor) -> None:
-        """The first threshold is the k-th largest score; zeros alone teach nothing."""
-        scale = self._scale(passes, threshold, scores)
+    def _start(self, length: int) -> int:
+        """Where in a vector of `length` scores the scan starts, in the call that `_reached` counted last."""
+        return int((self.calls - 1) * GOLDEN % 1.0 * length)
+
+    def _note_best(self, passes: Passes, best: torch.Tensor) -> None:
+        """The k best scores are sent; the first threshold is the k-th. Zeros alone teach nothing."""
+        if self.wanted == best.numel():
+            return
+        threshold = smallest(best)
+        scale = self._scale(passes, threshold, best)
         if scale > 0.0:
-            self.wanted, self.threshold, self.rise = k, threshold, STEP * scale
+            self.wanted, self.threshold, self.rise = best.numel(), threshold, STEP * scale
 
     @abstractmethod
-    def _scale(self, passes: Passes, threshold: float, scores: torch.Tensor) -> float:
+    def _scale(self, passes: Passes, threshold: float, best: torch.Tensor) -> float:
         """What a step of the threshold is one per cent of."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,7 +96,17 @@ class ThresholdV(_Controlled):
     """Single entries; the step is one per cent of the largest magnitude of the first call.
 
     A vector with NaN or infinity is cut by the exact top-k, which carries them, and leaves the threshold alone.
+
+    Large vectors take one pass: it collects what reaches the threshold or lies little below it. Where that is too
+    little, or too much, further passes send the same.
     """
+
+    predict_from = 200_000  # elements; below, further passes over what caches hold cost less than candidates
+
+    def __init__(self, section: CompressionSection, elements: int) -> None:
+        super().__init__(section, elements)
+        self.lowest = 0.0  # about of what the last call sent,
+        self.expected = 0  # and how many candidates are likely in the next one: neither changes what is sent
 
     def select(self, vector: torch.Tensor, context: Context) -> SparsePayload:
         passes = self.passes(vector)
@@ -102,20 +114,71 @@ class ThresholdV(_Controlled):
 
     def _select_feedback(self, gradient: torch.Tensor, residual: torch.Tensor, context: Context) -> SparsePayload:
         passes = self.passes(residual)
-        largest = passes.moments_feedback(gradient, residual, 0).max_abs
+        prediction = self._predict(context) if isinstance(passes, KernelPasses) else None
+        if prediction is None:
+            self.expected //= 2
+            largest = passes.moments_feedback(gradient, residual, 0).max_abs
+        else:
+            assert isinstance(passes, KernelPasses)
+            seen = passes.collect_feedback(gradient, residual, prediction)
+            largest = seen.moments.max_abs
+            if math.isfinite(largest) and seen.candidates[0].numel() >= wanted_count(self.elements, context.density):
+                return self._choose(passes, residual, seen, context)
+            self.expected *= 4 if math.isinf(seen.floor) else 1  # there was no room for them
+            passes.put_back(residual, seen.candidates)
         payload = self._select(passes, residual, largest, context)
         passes.zero_at(residual, payload.indices)
         return payload
+
+    def _predict(self, context: Context) -> Prediction | None:
+        """What reaches the threshold, and what the last call would have sent, with a margin; None where that is not
+        known, or so much that nothing would be saved.
+        """
+        low, k = (1.0 - MARGIN) * min(self._below(), self.lowest), wanted_count(self.elements, context.density)
+        if self.elements < self.predict_from or self.wanted != k or low <= 0.0:
+            return None
+        self.expected = max(self.expected, 2 * k)
+        if self.expected > LARGEST_SHARE * self.elements:
+            return None
+        return with_room(low, self._below(), self.expected, 0, self.elements, (), 0)
+
+    def _choose(
+        self, passes: KernelPasses, residual: torch.Tensor, seen: Collection, context: Context
+    ) -> SparsePayload:
+        """Of candidates; those that are sent become zero in the residual, and no others."""
+        k, threshold, zeroed_above = wanted_count(self.elements, context.density), self.threshold, seen.zeroed_above
+        indices, values = seen.candidates
+        self.expected = indices.numel()
+        above = self._reached(passes, values, k)
+        if above is None:
+            best = passes.settle_topk(residual, seen.candidates, zeroed_above, k)
+            self._note_best(passes, best[1])
+            self.lowest = smallest(best[1][::SPARSELY])
+            return self.payload(best, context.density, threshold=threshold)
+        self.lowest = threshold
+        first = _first_from(above, _first_from(indices, self._start(self.elements)))
+        for left_out in _others(above, first, k):
+            passes.put_back(residual, (indices[left_out], values[left_out]))
+            values.numpy()[left_out] = 0.0
+        taken = passes.settle(residual, (indices, values), zeroed_above, zeroed_above)
+        return self.payload(taken, context.density, threshold=threshold)
 
     def _select(self, passes: Passes, vector: torch.Tensor, largest: float, context: Context) -> SparsePayload:
         k, threshold = wanted_count(self.elements, context.density), self.threshold
         if k == self.elements or not math.isfinite(largest):
             return self.payload(passes.topk(vector, k), context.density)
-        chosen = self._scan(passes, vector, k, self.elements)
+        above = self._reached(passes, vector, k)
+        if above is None:
+            best = passes.topk(vector, k)
+            self._note_best(passes, best[1])
+            self.lowest = smallest(best[1])
+            return self.payload(best, context.density, threshold=threshold)
+        self.lowest = threshold
+        chosen = _rotated(above, _first_from(above, self._start(self.elements)), k)
         return self.payload((chosen, entries_at(vector, chosen)), context.density, threshold=threshold)
 
-    def _scale(self, passes: Passes, threshold: float, scores: torch.Tensor) -> float:
-        return passes.largest(scores)
+    def _scale(self, passes: Passes, threshold: float, best: torch.Tensor) -> float:
+        return passes.largest(best)
 
 
 class ThresholdV16(_Controlled):
@@ -188,10 +251,16 @@ class ThresholdV16(_Controlled):
 
     def _choose(self, passes: Passes, candidates: Selection, context: Context) -> torch.Tensor:
         """The blocks to send, int32, ascending; moves the threshold."""
-        wanted, scores = self._wanted(context), candidates[1]
+        wanted, (blocks, scores) = self._wanted(context), candidates
         if wanted == self._count() or not math.isfinite(passes.largest(scores)):
-            return entries_at(candidates[0], passes.topk(scores, wanted)[0])
-        return self._scan(passes, scores, wanted, self._count(), candidates[0])
+            return entries_at(blocks, passes.topk(scores, wanted)[0])
+        above = self._reached(passes, scores, wanted)
+        if above is None:
+            numbers, best = passes.topk(scores, wanted)
+            self._note_best(passes, best)
+            return entries_at(blocks, numbers)
+        first = _first_from(above, _first_from(blocks, self._start(self._count())))
+        return entries_at(blocks, _rotated(above, first, wanted))
 
     def _count(self) -> int:
         return -(-self.elements // BLOCK)
@@ -201,7 +270,7 @@ class ThresholdV16(_Controlled):
         wanted = wanted_count(self.elements, context.density)
         return self._count() if wanted == self.elements else min(self._count(), max(1, wanted // BLOCK))
 
-    def _scale(self, passes: Passes, threshold: float, scores: torch.Tensor) -> float:
+    def _scale(self, passes: Passes, threshold: float, best: torch.Tensor) -> float:
         return threshold
 
 
@@ -219,6 +288,15 @@ def _rotated(places: torch.Tensor, first: int, k: int) -> torch.Tensor:
     if wrapped:
         rotated[:wrapped], rotated[wrapped:] = places[:wrapped], places[first:]
     return rotated
+
+
+def _others(places: torch.Tensor, first: int, k: int) -> list[slice]:
+    """Where among all numbers from 0 on the places lie that `_rotated` does not take, and none that it does."""
+    end = first + k - places.numel()
+    if end < 0:
+        return [slice(0, int(places[first])), slice(int(places[first + k - 1]) + 1, None)]
+    after = int(places[end - 1]) + 1 if end else 0
+    return [slice(after, int(places[first]) if first < places.numel() else None)]
 
 
 def block_scores(vector: torch.Tensor) -> torch.Tensor:
