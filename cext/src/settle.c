@@ -15,8 +15,8 @@ struct job {
   int64_t n, count, part;
   int32_t key, key_after, zero_key; /* entries stay above key, and above key_after */
   int64_t cut;                      /* from this one on */
-  struct tasks checks, parts;
-  _Atomic int64_t checked;
+  struct tasks checks, parts, arrays;
+  _Atomic int64_t checked, settled;
   _Atomic bool outside;
   int64_t kept[MAX_THREADS];
 };
@@ -46,30 +46,40 @@ static int64_t settle_part(const struct job *job, int64_t at, int64_t end) {
   return stay.packed;
 }
 
+/* Numbers of four bytes: those of every part behind those of the parts before. */
+static void move_together(const struct job *job, char *array) {
+  int64_t kept = job->kept[0] * 4;
+  for (int64_t p = 1; p < job->parts.count; kept += job->kept[p++] * 4)
+    memmove(array + kept, array + p * job->part * 4, (size_t)job->kept[p] * 4);
+}
+
 static void settle_worker(void *context) {
   struct job *job = context;
   for (int64_t p; (p = take_task(&job->checks)) >= 0; atomic_fetch_add(&job->checked, 1))
     if (!job->kernels->within(job->list->indices + p * job->part, length_of(job, p), job->n))
       job->outside = true;
   wait_until(&job->checked, job->checks.count);
-  for (int64_t p; !job->outside && (p = take_task(&job->parts)) >= 0;)
+  if (job->outside)
+    return;
+  for (int64_t p; (p = take_task(&job->parts)) >= 0; atomic_fetch_add(&job->settled, 1))
     job->kept[p] = settle_part(job, p * job->part, p * job->part + length_of(job, p));
+  wait_until(&job->settled, job->parts.count);
+  for (int64_t a; (a = take_task(&job->arrays)) >= 0;)
+    move_together(job, a ? (char *)job->list->values : (char *)job->list->indices);
 }
 
 static int64_t settle_from(struct job job, int threads) {
-  const struct payload *const entries = job.list;
   const int64_t count = job.count;
   const int parts = useful_threads(count, ENTRIES, threads);
   job.part = (count + parts - 1) / parts;
   job.checks.count = job.parts.count = count ? (count + job.part - 1) / job.part : 0;
+  job.arrays.count = job.parts.count > 1 ? 2 : 0;
   run_workers(settle_worker, &job, parts);
   if (job.outside)
     return -1;
   int64_t kept = 0;
-  for (int64_t p = 0; p < job.parts.count; kept += job.kept[p++]) {
-    memmove(entries->indices + kept, entries->indices + p * job.part, (size_t)job.kept[p] * sizeof(int32_t));
-    memmove(entries->values + kept, entries->values + p * job.part, (size_t)job.kept[p] * sizeof(float));
-  }
+  for (int64_t p = 0; p < job.parts.count; p++)
+    kept += job.kept[p];
   return kept;
 }
 
