@@ -26,6 +26,7 @@ from cext.reference_stages import select_stages as select_stages
 from cext.reference_stages import stages_workspace as stages_workspace
 from cext.reference_sums import above, largest, write
 from cext.reference_sums import count_above as count_above
+from cext.reference_sums import magnitude_key as magnitude_key
 from cext.reference_sums import moments as moments
 from cext.reference_sums import moments_feedback as moments_feedback
 from cext.reference_sums import tail_moments as tail_moments

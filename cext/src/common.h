@@ -113,7 +113,7 @@ struct sweep {
 /* The inner loops of one instruction set. */
 struct kernels {
   const char *name;
-  int64_t few_below; /* FEW go on where it is less than one in so many: measured */
+  int64_t few_below; /* FEW go on where it is less than one in so many; 0: never, as whole words cost less: measured */
   /* Packs the entries of x[0..n) with |x| above pack->key behind each other; returns the elements it has done: n, or
    * less if the room ran short. */
   int64_t (*pack)(const float *x, int64_t n, struct packing *pack);
@@ -150,7 +150,9 @@ struct kernels {
 };
 
 static inline enum amount amount_of(const struct kernels *kernels, int64_t going_on, int64_t n) {
-  return going_on * kernels->few_below < n ? FEW : going_on * 12 < n ? SOME : MUCH; /* 5 a word: measured */
+  if (kernels->few_below && going_on * kernels->few_below < n)
+    return FEW;
+  return going_on * 12 < n ? SOME : MUCH; /* 5 a word: measured */
 }
 
 extern const struct kernels kernels_serial;

@@ -13,7 +13,7 @@
 /* Elements asked for early, since the processor's own prefetching stops at every page: where a pass does nothing but
  * read, where it works on what it reads, and where it updates it; READ_FAR: into the second cache, long before.
  * FEW_BELOW: see struct kernels. All measured. */
-enum { PLAIN_AHEAD = 512, READ_AHEAD = 512, READ_FAR = 4096, UPDATE_AHEAD = 704, FEW_BELOW = 256 };
+enum { PLAIN_AHEAD = 512, READ_AHEAD = 512, READ_FAR = 4096, UPDATE_AHEAD = 704, FEW_BELOW = 0 };
 
 static const uint8_t lane_numbers[64] __attribute__((aligned(64))) = {
     0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,

@@ -20,6 +20,22 @@ LINE = 64  # bytes of a cache line
 AHEAD = 32  # elements before which a line begins in any array
 
 
+class _Buffer:
+    """Memory that is handed out from the start of a cache line on."""
+
+    __slots__ = ("last_used", "memory", "size", "start")
+
+    def __init__(self, size: int, kind: Any) -> None:
+        self.memory = np.empty(size, kind)
+        self.start = _first_in_line(self.memory)
+        self.size = size
+        self.last_used = 0
+
+    def idle(self) -> bool:
+        """Whether no array or tensor is a view of it: views hold a reference to the memory's owner."""
+        return sys.getrefcount(self.memory) <= 2  # the buffer's and the call's own
+
+
 class Rooms:
     """Arrays of one type. The memory of one is handed out again only when it and every view of it are gone.
 
@@ -29,50 +45,39 @@ class Rooms:
 
     def __init__(self, kind: type[np.int32] | type[np.float32] | type[np.uint16]) -> None:
         self.kind = kind
-        self._buffers: list[NDArray[Any]] = []  # the smallest first
-        self._last_used: list[int] = []
+        self._buffers: list[_Buffer] = []  # the smallest first
         self._calls = 0
 
     def array(self, count: int) -> NDArray[Any]:
         """(count,) with undefined content, from the start of a cache line on."""
         self._calls += 1
-        for number in range(len(self._buffers)):
-            size = self._buffers[number].shape[0]
-            if size > 4 * count + SLACK + AHEAD:
+        for buffer in self._buffers:
+            if buffer.size > 4 * count + SLACK + AHEAD:
                 break
-            if size >= count + AHEAD and self._idle(number):
-                self._last_used[number] = self._calls
-                return _in_lines(self._buffers[number], count)
+            if buffer.size >= count + AHEAD and buffer.idle():
+                return self._handed_out(buffer, count)
         self._let_go()
-        fresh = np.empty(count + count // 8 + SLACK + AHEAD, self.kind)
+        fresh = _Buffer(count + count // 8 + SLACK + AHEAD, self.kind)
         if len(self._buffers) < MOST:
-            place = bisect.bisect([len(buffer) for buffer in self._buffers], len(fresh))
-            self._buffers.insert(place, fresh)
-            self._last_used.insert(place, self._calls)
-        return _in_lines(fresh, count)
+            bisect.insort(self._buffers, fresh, key=lambda each: each.size)
+        return self._handed_out(fresh, count)
+
+    def _handed_out(self, buffer: _Buffer, count: int) -> NDArray[Any]:
+        buffer.last_used = self._calls
+        return buffer.memory[buffer.start : buffer.start + count]
 
     def _let_go(self) -> None:
         """Of the idle buffers those that nobody has asked for in a while, and one more where there is no room."""
-        idle = [number for number in range(len(self._buffers)) if self._idle(number)]
-        for number in reversed(idle):
-            if self._calls - self._last_used[number] > FORGOTTEN:
-                self._remove(number)
-                idle.remove(number)
+        forgotten = self._calls - FORGOTTEN
+        self._buffers = [each for each in self._buffers if each.last_used >= forgotten or not each.idle()]
+        idle = [each for each in self._buffers if each.idle()]
         if len(self._buffers) == MOST and idle:
-            self._remove(min(idle, key=lambda each: self._last_used[each]))
-
-    def _remove(self, number: int) -> None:
-        del self._buffers[number], self._last_used[number]
-
-    def _idle(self, number: int) -> bool:
-        """Whether no array or tensor is a view of it: views hold a reference to the memory's owner."""
-        return sys.getrefcount(self._buffers[number]) <= 2  # the list's and the call's own
+            self._buffers.remove(min(idle, key=lambda each: each.last_used))
 
 
-def _in_lines(buffer: NDArray[Any], count: int) -> NDArray[Any]:
-    """`count` of its elements, from the start of a cache line on."""
-    start = -buffer.ctypes.data % LINE // buffer.itemsize
-    return buffer[start : start + count]
+def _first_in_line(memory: NDArray[Any]) -> int:
+    """The number of its first element that begins a cache line."""
+    return int(-memory.ctypes.data % LINE // memory.itemsize)
 
 
 def standing_zeros(elements: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
@@ -80,4 +85,6 @@ def standing_zeros(elements: int, kind: torch.dtype = torch.float32) -> torch.Te
     for huge pages, torch does not.
     """
     size = elements * kind.itemsize
-    return torch.from_numpy(_in_lines(np.zeros(size + LINE, np.uint8), size)).view(kind)
+    zeros = np.zeros(size + LINE, np.uint8)
+    start = _first_in_line(zeros)
+    return torch.from_numpy(zeros[start : start + size]).view(kind)
