@@ -60,6 +60,13 @@ bool take_stages(struct asking *asking, PyObject *stages, int least, int most) {
 
 struct others python_fits(struct asking *asking) { return (struct others){ask_python, asking}; }
 
+bool asks_python(const struct asking *asking) {
+  for (int m = 0; m < asking->count; m++)
+    if (asking->stages[m].fit == FIT_OTHER)
+      return true;
+  return false;
+}
+
 void let_go(struct asking *asking) { asking->released = PyEval_SaveThread(); }
 
 void take_back(struct asking *asking) {

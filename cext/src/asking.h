@@ -22,5 +22,6 @@ bool take_stages(struct asking *asking, PyObject *stages, int least, int most);
 void let_go(struct asking *asking);
 void take_back(struct asking *asking);
 struct others python_fits(struct asking *asking);
+bool asks_python(const struct asking *asking); /* for some stage */
 
 #endif

@@ -63,9 +63,9 @@ int64_t collect_piece(const struct kernels *kernels, const struct selection *sel
 
 /* settle.c: selects |x| > key among the first `count` entries, in place; mends the residual of n elements, float or
  * bfloat16 with the other NULL, where zero_key said otherwise. Returns the number selected; -1 where an index is
- * outside of it, and nothing is written. */
+ * outside of it, and nothing is written. checked: none is. */
 int64_t settle(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
-               int32_t key, int32_t zero_key, int threads);
+               int32_t key, int32_t zero_key, bool checked, int threads);
 
 /* The same for the k largest, 0 <= k <= count, of keys that tie those that come first. */
 int64_t settle_topk(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,

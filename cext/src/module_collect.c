@@ -210,14 +210,16 @@ static int64_t settle_stages(struct collecting *c, const struct collected *seen,
     return NOT_KNOWN;
   }
   const int32_t key = threshold_key(stages->threshold[stages->stages - 1]);
-  const int64_t kept = settle(&c->out, seen->candidates, s->x, s->bf16, s->n, key, s->zero_key, c->threads);
+  const bool as_written = !asks_python(asking);
+  const int64_t kept = settle(&c->out, seen->candidates, s->x, s->bf16, s->n, key, s->zero_key, as_written, c->threads);
   return kept < 0 ? WRITTEN_TO : kept;
 }
 
 /* Puts back what was taken, where a fit failed. */
 static void take_nothing(struct collecting *c, const struct collected *seen) {
   const struct selection *s = &c->selection;
-  settle(&c->out, min64(seen->candidates, c->out.capacity), s->x, s->bf16, s->n, INT32_MAX, s->zero_key, c->threads);
+  settle(&c->out, min64(seen->candidates, c->out.capacity), s->x, s->bf16, s->n, INT32_MAX, s->zero_key, false,
+         c->threads);
 }
 
 static PyObject *thresholds_of(const struct resolved *found) {
@@ -283,7 +285,7 @@ static PyObject *settle_on(struct call call, PyObject *const *args, bool largest
   const struct bf16 *const stored = bf16.values ? &bf16 : NULL;
   Py_BEGIN_ALLOW_THREADS;
   kept = largest ? settle_topk(&list, entries, residual, stored, n, k, zero_key, threads)
-                 : settle(&list, entries, residual, stored, n, key, zero_key, threads);
+                 : settle(&list, entries, residual, stored, n, key, zero_key, false, threads);
   if (kept < 0)
     bad = find_bad_index(&places, n, NULL);
   Py_END_ALLOW_THREADS;

@@ -68,11 +68,12 @@ static void settle_worker(void *context) {
     move_together(job, a ? (char *)job->list->values : (char *)job->list->indices);
 }
 
-static int64_t settle_from(struct job job, int threads) {
+static int64_t settle_from(struct job job, bool checked, int threads) {
   const int64_t count = job.count;
   const int parts = useful_threads(count, ENTRIES, threads);
   job.part = (count + parts - 1) / parts;
-  job.checks.count = job.parts.count = count ? (count + job.part - 1) / job.part : 0;
+  job.parts.count = count ? (count + job.part - 1) / job.part : 0;
+  job.checks.count = checked ? 0 : job.parts.count;
   job.arrays.count = job.parts.count > 1 ? 2 : 0;
   run_workers(settle_worker, &job, parts);
   if (job.outside)
@@ -84,7 +85,7 @@ static int64_t settle_from(struct job job, int threads) {
 }
 
 int64_t settle(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
-               int32_t key, int32_t zero_key, int threads) {
+               int32_t key, int32_t zero_key, bool checked, int threads) {
   const struct job job = {.kernels = active_kernels(),
                           .list = entries,
                           .residual = residual,
@@ -94,14 +95,14 @@ int64_t settle(const struct payload *entries, int64_t count, float *residual, co
                           .key = key,
                           .zero_key = zero_key,
                           .cut = count};
-  return settle_from(job, threads);
+  return settle_from(job, checked, threads);
 }
 
 int64_t settle_topk(const struct payload *entries, int64_t count, float *residual, const struct bf16 *bf16, int64_t n,
                     int64_t k, int32_t zero_key, int threads) {
   struct bins bins;
   if (k == 0)
-    return settle(entries, count, residual, bf16, n, INT32_MAX, zero_key, threads);
+    return settle(entries, count, residual, bf16, n, INT32_MAX, zero_key, false, threads);
   struct border border = find_border(NULL, entries->values, count, k, &bins, threads);
   const struct job job = {
       .kernels = active_kernels(),
@@ -114,5 +115,5 @@ int64_t settle_topk(const struct payload *entries, int64_t count, float *residua
       .key_after = border.key,
       .zero_key = zero_key,
       .cut = border.due == border.ties ? count : position_after(entries->values, count, border.key, &border.due)};
-  return settle_from(job, threads);
+  return settle_from(job, false, threads);
 }
