@@ -21,6 +21,8 @@ from cext.reference_collect import settle_topk as settle_topk
 from cext.reference_draw import select_drawn as select_drawn
 from cext.reference_optim import sparse_adam as sparse_adam
 from cext.reference_optim import sparse_sgd as sparse_sgd
+from cext.reference_scan import scan_select as scan_select
+from cext.reference_scan import scan_workspace as scan_workspace
 from cext.reference_stages import predict_stages as predict_stages
 from cext.reference_stages import select_stages as select_stages
 from cext.reference_stages import stages_workspace as stages_workspace

@@ -168,6 +168,30 @@ def take_blocks(
     return count
 
 
+def scan_workspace(n: int, k: int, most: int) -> int:
+    """Bytes (uint8 elements) of workspace that scan_select of k of n needs."""
+    size: int = _kernels.scan_workspace(n, k, most)
+    return size
+
+
+def scan_select(
+    scores: Vector,
+    places: Vector,
+    threshold: float,
+    most: int,
+    start: int,
+    out: Vector,
+    workspace: Vector,
+    threads: int = 1,
+) -> tuple[int, float, float]:
+    """Places of len(out) scores: of those above the threshold in turn, if these are enough to `most`; else the largest.
+
+    Returns how many are above it, the lowest of the largest, and the largest.
+    """
+    count, lowest, largest = _kernels.scan_select(scores, places, threshold, most, start, out, workspace, threads)
+    return count, lowest, largest
+
+
 def select_drawn(
     gradient: Vector | None,
     x: Vector | None,

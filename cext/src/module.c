@@ -358,6 +358,7 @@ extern PyMethodDef wire_methods[];    /* module_wire.c */
 extern PyMethodDef bf16_methods[];    /* module_bf16.c */
 extern PyMethodDef stages_methods[];  /* module_stages.c */
 extern PyMethodDef draw_methods[];    /* module_draw.c */
+extern PyMethodDef scan_methods[];    /* module_scan.c */
 
 PyMODINIT_FUNC PyInit__kernels(void) {
   PyObject *module = PyModule_Create(&definition);
@@ -365,7 +366,7 @@ PyMODINIT_FUNC PyInit__kernels(void) {
       (PyModule_AddFunctions(module, sparse_methods) != 0 || PyModule_AddFunctions(module, collect_methods) != 0 ||
        PyModule_AddFunctions(module, optim_methods) != 0 || PyModule_AddFunctions(module, wire_methods) != 0 ||
        PyModule_AddFunctions(module, bf16_methods) != 0 || PyModule_AddFunctions(module, stages_methods) != 0 ||
-       PyModule_AddFunctions(module, draw_methods) != 0)) {
+       PyModule_AddFunctions(module, draw_methods) != 0 || PyModule_AddFunctions(module, scan_methods) != 0)) {
     Py_DECREF(module);
     return NULL;
   }

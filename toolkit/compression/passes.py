@@ -283,6 +283,19 @@ class KernelPasses:
         count: int = self.kernels.select_blocks(added, x.numpy(), low, blocks, scores, self.threads)
         return count, _tensors(blocks[:count], scores[:count])
 
+    def scan(
+        self, scored: Selection, k: int, threshold: float, most: int, start: int
+    ) -> tuple[torch.Tensor, int, float, float]:
+        """The places (int32, ascending) of k of the scores: of those above the threshold in turn from place `start` on,
+        if there are k to `most` of these and all are finite, otherwise of the largest. Then how many are above it, the
+        lowest of the largest, where these are taken, and the largest.
+        """
+        places, scores = scored[0].numpy(), scored[1].numpy()
+        out, most = self._indices.array(k), min(most, len(scores))
+        work = self._space(self.kernels.scan_workspace(len(scores), k, most))
+        told = self.kernels.scan_select(scores, places, threshold, most, start, out, work, self.threads)
+        return torch.from_numpy(out), *told
+
     def take_blocks(self, x: torch.Tensor, blocks: torch.Tensor, zero: bool = True) -> Selection:
         """All entries of the listed blocks of 16 (int32, ascending), which become zero in x if `zero`."""
         indices, values = self._room(16 * blocks.numel())

@@ -54,31 +54,35 @@ class _Controlled(SparseCompressor):
         The scores are all of a vector's, or k of them at least, among them the k best and all that reach the threshold.
         """
         self.calls += 1
-        if self.wanted != k:
-            return None
         below = self._below()
-        count = passes.count_above(scores, below)
+        if self.wanted != k or not self._moves(passes.count_above(scores, below), k):
+            return None
+        return passes.above(scores, below)[0]
+
+    def _moves(self, count: int, k: int) -> bool:
+        """Moves the threshold, which so many reach; whether these are enough, and not far too many."""
         if count > MUCH * k:
             self.wanted = 0
         elif count < k:
             self.threshold *= DOWN
         else:
             self.threshold += self.rise
-            return passes.above(scores, below)[0]
-        return None
+        return k <= count <= MUCH * k
 
     def _start(self, length: int) -> int:
-        """Where in a vector of `length` scores the scan starts, in the call that `_reached` counted last."""
-        return int((self.calls - 1) * GOLDEN % 1.0 * length)
+        """Where in a vector of `length` scores the scan of the next call starts."""
+        return int(self.calls * GOLDEN % 1.0 * length)
 
     def _note_best(self, passes: Passes, best: torch.Tensor) -> None:
-        """The k best scores are sent; the first threshold is the k-th. Zeros alone teach nothing."""
-        if self.wanted == best.numel():
-            return
-        threshold = smallest(best)
-        scale = self._scale(passes, threshold, best)
+        """The k best scores are sent; the first threshold is the k-th."""
+        if self.wanted != best.numel():
+            threshold = smallest(best)
+            self._set_up(best.numel(), threshold, self._scale(passes, threshold, best))
+
+    def _set_up(self, k: int, threshold: float, scale: float) -> None:
+        """Zeros alone teach nothing."""
         if scale > 0.0:
-            self.wanted, self.threshold, self.rise = best.numel(), threshold, STEP * scale
+            self.wanted, self.threshold, self.rise = k, threshold, STEP * scale
 
     @abstractmethod
     def _scale(self, passes: Passes, threshold: float, best: torch.Tensor) -> float:
@@ -148,7 +152,7 @@ class ThresholdV(_Controlled):
         """Of candidates; those that are sent become zero in the residual, and no others."""
         k, threshold, zeroed_above = wanted_count(self.elements, context.density), self.threshold, seen.zeroed_above
         indices, values = seen.candidates
-        self.expected = indices.numel()
+        self.expected, start = indices.numel(), self._start(self.elements)
         above = self._reached(passes, values, k)
         if above is None:
             best = passes.settle_topk(residual, seen.candidates, zeroed_above, k)
@@ -156,7 +160,7 @@ class ThresholdV(_Controlled):
             self.lowest = smallest(best[1][::SPARSELY])
             return self.payload(best, context.density, threshold=threshold)
         self.lowest = threshold
-        first = _first_from(above, _first_from(indices, self._start(self.elements)))
+        first = _first_from(above, _first_from(indices, start))
         for left_out in _others(above, first, k):
             passes.put_back(residual, (indices[left_out], values[left_out]))
             values.numpy()[left_out] = 0.0
@@ -167,6 +171,7 @@ class ThresholdV(_Controlled):
         k, threshold = wanted_count(self.elements, context.density), self.threshold
         if k == self.elements or not math.isfinite(largest):
             return self.payload(passes.topk(vector, k), context.density)
+        start = self._start(self.elements)
         above = self._reached(passes, vector, k)
         if above is None:
             best = passes.topk(vector, k)
@@ -174,7 +179,7 @@ class ThresholdV(_Controlled):
             self.lowest = smallest(best[1])
             return self.payload(best, context.density, threshold=threshold)
         self.lowest = threshold
-        chosen = _rotated(above, _first_from(above, self._start(self.elements)), k)
+        chosen = _rotated(above, _first_from(above, start), k)
         return self.payload((chosen, entries_at(vector, chosen)), context.density, threshold=threshold)
 
     def _scale(self, passes: Passes, threshold: float, best: torch.Tensor) -> float:
@@ -251,7 +256,9 @@ class ThresholdV16(_Controlled):
 
     def _choose(self, passes: Passes, candidates: Selection, context: Context) -> torch.Tensor:
         """The blocks to send, int32, ascending; moves the threshold."""
-        wanted, (blocks, scores) = self._wanted(context), candidates
+        wanted, start, (blocks, scores) = self._wanted(context), self._start(self._count()), candidates
+        if isinstance(passes, KernelPasses):
+            return self._choose_in_one(passes, candidates, wanted, start)
         if wanted == self._count() or not math.isfinite(passes.largest(scores)):
             return entries_at(blocks, passes.topk(scores, wanted)[0])
         above = self._reached(passes, scores, wanted)
@@ -259,8 +266,20 @@ class ThresholdV16(_Controlled):
             numbers, best = passes.topk(scores, wanted)
             self._note_best(passes, best)
             return entries_at(blocks, numbers)
-        first = _first_from(above, _first_from(blocks, self._start(self._count())))
+        first = _first_from(above, _first_from(blocks, start))
         return entries_at(blocks, _rotated(above, first, wanted))
+
+    def _choose_in_one(self, passes: KernelPasses, candidates: Selection, wanted: int, start: int) -> torch.Tensor:
+        """The same in one call of the kernels."""
+        most = int(MUCH * wanted) if self.wanted == wanted < self._count() else 0
+        chosen, count, lowest, largest = passes.scan(candidates, wanted, self._below(), most, start)
+        if wanted < self._count() and math.isfinite(largest):
+            self.calls += 1
+            if self.wanted == wanted:
+                self._moves(count, wanted)
+            if self.wanted != wanted:
+                self._set_up(wanted, lowest, lowest)
+        return chosen
 
     def _count(self) -> int:
         return -(-self.elements // BLOCK)
