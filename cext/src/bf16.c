@@ -33,7 +33,7 @@ static void widen_plainly(const struct bf16 *residual, int64_t at, int64_t n, fl
 }
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "bf16_avx512.h"
 
 #define WIDE __attribute__((target("avx2")))
 
@@ -88,26 +88,34 @@ WIDE static void round_wide(const struct bf16 *residual, int64_t at, int64_t n, 
   round_plainly(residual, at + i, n - i, x + i);
 }
 
-static bool is_wide(void) { return active_kernels() != &kernels_serial; }
-#else
-#define is_wide() false
-#define widen_wide widen_plainly
-#define round_wide(residual, at, n, x, soon) ((void)(soon), round_plainly(residual, at, n, x))
-#endif
+static void round_wider(const struct bf16 *residual, int64_t at, int64_t n, const float *x, const float *soon) {
+  for (int64_t i = 0, odd; i < n; i += odd) {
+    i += round_512(residual, at + i, n - i, x + i, soon + i / 2);
+    odd = min64(AT_ONCE, n - i); /* not all of them are so small, or they are the last */
+    round_plainly(residual, at + i, odd, x + i);
+  }
+}
 
 static void widen(const struct bf16 *residual, int64_t at, int64_t n, float *x) {
-  if (is_wide())
-    widen_wide(residual, at, n, x);
-  else
+  const int64_t done = active_kernels() == &kernels_avx512 ? widen_512(residual->values + at, n, x) : 0;
+  if (active_kernels() == &kernels_serial)
     widen_plainly(residual, at, n, x);
+  else
+    widen_wide(residual, at + done, n - done, x + done);
 }
 
 static void round_piece(const struct bf16 *residual, int64_t at, int64_t n, const float *x, const float *soon) {
-  if (is_wide())
+  if (active_kernels() == &kernels_avx512)
+    round_wider(residual, at, n, x, soon);
+  else if (active_kernels() == &kernels_avx2)
     round_wide(residual, at, n, x, soon);
   else
     round_plainly(residual, at, n, x);
 }
+#else
+#define widen widen_plainly
+#define round_piece(residual, at, n, x, soon) ((void)(soon), round_plainly(residual, at, n, x))
+#endif
 
 void bf16_put(const struct bf16 *residual, int64_t at, float value) {
   residual->values[at] = rounded(value, noise_of(residual->seed, (uint32_t)at));
