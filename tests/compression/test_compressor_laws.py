@@ -108,6 +108,15 @@ def test_sparse_payloads_are_ascending_in_range_and_hold_the_entries(name: str, 
         assert payload.indices.numel() == wanted_count(x.numel(), density)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_vector_sends_nothing(name: str) -> None:
+    compressor = make(name, 0)
+    for step in range(2):
+        payload = compressor.select_feedback(torch.zeros(0), torch.zeros(0), Context("bucket", step, 0.1))
+        assert sent(payload, torch.zeros(0)).numel() == 0
+        assert sent(compressor.select(torch.zeros(0), Context("bucket", step, 0.1)), torch.zeros(0)).numel() == 0
+
+
 @pytest.mark.parametrize("name", SPARSE)
 @MANY
 @given(problem=problems())

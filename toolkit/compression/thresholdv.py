@@ -257,9 +257,11 @@ class ThresholdV16(_Controlled):
     def _choose(self, passes: Passes, candidates: Selection, context: Context) -> torch.Tensor:
         """The blocks to send, int32, ascending; moves the threshold."""
         wanted, start, (blocks, scores) = self._wanted(context), self._start(self._count()), candidates
+        if wanted == self._count():
+            return blocks
         if isinstance(passes, KernelPasses):
             return self._choose_in_one(passes, candidates, wanted, start)
-        if wanted == self._count() or not math.isfinite(passes.largest(scores)):
+        if not math.isfinite(passes.largest(scores)):
             return entries_at(blocks, passes.topk(scores, wanted)[0])
         above = self._reached(passes, scores, wanted)
         if above is None:
@@ -271,9 +273,9 @@ class ThresholdV16(_Controlled):
 
     def _choose_in_one(self, passes: KernelPasses, candidates: Selection, wanted: int, start: int) -> torch.Tensor:
         """The same in one call of the kernels."""
-        most = int(MUCH * wanted) if self.wanted == wanted < self._count() else 0
+        most = int(MUCH * wanted) if self.wanted == wanted else 0
         chosen, count, lowest, largest = passes.scan(candidates, wanted, self._below(), most, start)
-        if wanted < self._count() and math.isfinite(largest):
+        if math.isfinite(largest):
             self.calls += 1
             if self.wanted == wanted:
                 self._moves(count, wanted)
