@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import cext
-from toolkit.bench import datasets, goals, main, sides, stored
+from toolkit.bench import datasets, goals, lines, main, sides, stored
 from toolkit.compression import SparsePayload
 from toolkit.gradients.methods import Method
 
@@ -108,6 +108,20 @@ def test_the_report_names_each_goal_and_what_was_not_measured(
     printed = capsys.readouterr().out
     assert f"of {len(wanted)} goals hold" in printed
     assert torch.cuda.is_available() or "no GPU here" in printed
+
+
+def test_a_sparse_step_is_timed_beside_its_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "LARGE", N)
+    monkeypatch.setattr(main, "WARM_SIZE", 0)
+    assert main.main(["--sizes", "40K", "--densities", "0.01", "--rounds", "1", "--only", "lines of a"]) == 0
+    assert "bare touching of its cache lines" in capsys.readouterr().out
+    rates = lines.line_rates(N, 0.01, 1, 3, 1)
+    k = N // 100
+    assert k < rates["lines"] <= 2 * k, "a parameter and a pair of moments a place, of which some share a line"
+    assert rates["lines_ms"] > 0
+    assert rates["adam_ms"] > 0
 
 
 def test_residuals_of_both_kinds_are_timed_beside_an_add(

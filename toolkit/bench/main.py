@@ -23,6 +23,7 @@ from toolkit.bench.goals import (
     WARM_SIZE,
     Goal,
 )
+from toolkit.bench.lines import line_rates, line_table
 from toolkit.bench.optimizers import OPTIMIZER_GOALS, OptimizerSides, wire_rates
 from toolkit.bench.sides import VALIDATED, Sides
 from toolkit.bench.stored import stored_rates, stored_table
@@ -101,6 +102,14 @@ def main(argv: list[str]) -> int:
     ]
     if stored:
         Console(width=110).print(stored_table(stored))
+    lines = [
+        line_rates(n, density, args.threads, args.rounds, args.seed)
+        for n in sizes
+        for density in densities
+        if LARGE <= n <= DATA_LIMIT and args.only in "lines of a sparse step"
+    ]
+    if lines:
+        Console(width=110).print(line_table(lines))
     missed = [outcome for outcome in outcomes if not outcome.holds]
     print(f"{len(outcomes) - len(missed)} of {len(outcomes)} goals hold")
     on_gpu = gpu.report(sizes, densities, args)
@@ -111,6 +120,7 @@ def main(argv: list[str]) -> int:
             "outcomes": [asdict(outcome) for outcome in outcomes],
             "wire": rates,
             "residuals": stored,
+            "lines": lines,
             "gpu": on_gpu,
         }
         args.json.write_text(json.dumps(content, indent=1))
