@@ -127,7 +127,7 @@ class ThresholdV(_Controlled):
             seen = passes.collect_feedback(gradient, residual, prediction)
             largest = seen.moments.max_abs
             if math.isfinite(largest) and seen.candidates[0].numel() >= wanted_count(self.elements, context.density):
-                return self._choose(passes, residual, seen, context)
+                return self._choose_collected(passes, residual, seen, context)
             self.expected *= 4 if math.isinf(seen.floor) else 1  # there was no room for them
             passes.put_back(residual, seen.candidates)
         payload = self._select(passes, residual, largest, context)
@@ -146,7 +146,7 @@ class ThresholdV(_Controlled):
             return None
         return with_room(low, self._below(), self.expected, 0, self.elements, (), 0)
 
-    def _choose(
+    def _choose_collected(
         self, passes: KernelPasses, residual: torch.Tensor, seen: Collection, context: Context
     ) -> SparsePayload:
         """Of candidates; those that are sent become zero in the residual, and no others."""
